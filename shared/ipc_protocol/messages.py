@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations a worker answers, with the type of each request and result."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from ipc_protocol.config import VmConfig
+
+__all__ = [
+    "SIGNATURES",
+    "Operation",
+    "Signature",
+    "VmCounters",
+    "VmInfo",
+    "VmState",
+    "VmmPing",
+]
+
+
+class Operation(StrEnum):
+    """Names as in the HTTP path below ``/api/v1``."""
+
+    VMM_PING = "vmm.ping"
+    VMM_SHUTDOWN = "vmm.shutdown"
+    VM_CREATE = "vm.create"
+    VM_BOOT = "vm.boot"
+    VM_INFO = "vm.info"
+    VM_COUNTERS = "vm.counters"
+    VM_PAUSE = "vm.pause"
+    VM_RESUME = "vm.resume"
+    VM_SHUTDOWN = "vm.shutdown"
+    VM_REBOOT = "vm.reboot"
+    VM_DELETE = "vm.delete"
+    VM_POWER_BUTTON = "vm.power-button"
+    VM_NMI = "vm.nmi"
+
+
+class VmState(StrEnum):
+    """What ``vm.info`` calls the state."""
+
+    CREATED = "Created"
+    RUNNING = "Running"
+    SHUTDOWN = "Shutdown"
+    PAUSED = "Paused"
+
+
+class VmmPing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who answers: ``vmm.ping``."""
+
+    build_version: str
+    version: str
+    pid: int
+    features: tuple[str, ...]
+
+
+class GuestStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why the guest last stopped running by itself (an addition of Velum's)."""
+
+    reason: str
+    """``power_off``, ``reset``, ``triple_fault``, ``internal_error`` or ``panic``."""
+    source: str
+    """The device or the part of KVM that saw it."""
+    time: float
+    """Seconds since the epoch."""
+    detail: str = ""
+    """For people: KVM's suberror and the registers, where there are any."""
+
+
+class VmInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``vm.info``: configuration with its defaults filled, state, memory."""
+
+    config: VmConfig
+    state: VmState
+    memory_actual_size: int
+    """Bytes of RAM the guest has."""
+    boots: int = 0
+    """How often the VM was booted, guest reboots included (an addition of Velum's)."""
+    last_stop: GuestStop | None = None
+
+
+VmCounters = dict[str, dict[str, int]]
+"""``vm.counters``: device id -> counter name -> value."""
+
+
+class Signature(NamedTuple):
+    """What an operation takes and gives; ``None`` is nothing."""
+
+    request: type | None
+    result: object
+    reads: bool
+    """True when it changes nothing and is answered whatever else is running."""
+    timeout: float
+    """Seconds a caller waits when it sets no deadline of its own."""
+
+
+SIGNATURES: dict[Operation, Signature] = {
+    Operation.VMM_PING: Signature(None, VmmPing, reads=True, timeout=5.0),
+    Operation.VMM_SHUTDOWN: Signature(None, None, reads=False, timeout=30.0),
+    Operation.VM_CREATE: Signature(VmConfig, None, reads=False, timeout=10.0),
+    Operation.VM_BOOT: Signature(None, None, reads=False, timeout=60.0),
+    Operation.VM_INFO: Signature(None, VmInfo, reads=True, timeout=5.0),
+    Operation.VM_COUNTERS: Signature(None, VmCounters, reads=True, timeout=5.0),
+    Operation.VM_PAUSE: Signature(None, None, reads=False, timeout=10.0),
+    Operation.VM_RESUME: Signature(None, None, reads=False, timeout=10.0),
+    Operation.VM_SHUTDOWN: Signature(None, None, reads=False, timeout=30.0),
+    Operation.VM_REBOOT: Signature(None, None, reads=False, timeout=60.0),
+    Operation.VM_DELETE: Signature(None, None, reads=False, timeout=30.0),
+    Operation.VM_POWER_BUTTON: Signature(None, None, reads=False, timeout=10.0),
+    Operation.VM_NMI: Signature(None, None, reads=False, timeout=10.0),
+}
