@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Counts for ever in RAM, at COUNTERS on the boot processor and 64 bytes further for each
+ * processor more ("cpus=N"), and prints the boot processor's count now and then.
+ */
+#include "runtime/cmdline.h"
+#include "runtime/smp.h"
+#include "runtime/uart.h"
+
+enum { LINE_EVERY = 1 << 14 };
+
+void guest_main(const struct start_info *info);
+
+void ap_main(uint32_t number)
+{
+    for (;;)
+        ++*mmio64(COUNTERS + 64 * (uintptr_t)number);
+}
+
+void guest_main(const struct start_info *info)
+{
+    volatile uint64_t *counter = mmio64(COUNTERS);
+
+    start_processors(cmdline_number(info, "cpus=", 1));
+    for (;;) {
+        if (++*counter % LINE_EVERY == 0) {
+            put_text("count ");
+            put_number(*counter);
+            put_char('\n');
+        }
+    }
+}
