@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to a worker: a typed call with a deadline."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import Any, Final
+
+import zmq
+
+from ipc_protocol import codec, envelope
+from ipc_protocol.channel import Channel, Wait
+from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.messages import SIGNATURES, Operation
+from ipc_protocol.names import endpoint
+
+__all__ = ["MAX_CHANNELS", "Client"]
+
+MAX_CHANNELS: Final = 64
+"""Calls to one worker at the same time; more wait for their turn."""
+
+
+class _Pool:
+    """The idle channels of one process, last used first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.turns = threading.BoundedSemaphore(MAX_CHANNELS)
+        self.idle: list[Channel] = []
+
+
+class Client:
+    """Calls the operations of the worker at a socket path, from any thread.
+
+    A call has a channel of its own while it lasts, so threads never wait for each
+    other and no message passes a thread of ours. Channels are made when needed and
+    after a ``fork`` anew. A worker that comes back is found by the next call.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, connect_grace: float = 0.25) -> None:
+        self._path = os.fspath(path)
+        self._endpoint = endpoint(path)
+        self._grace_ns = int(connect_grace * 1e9)
+        self._pools: dict[int, _Pool] = {}
+        self._closed = False
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every channel; a call that still runs closes its own when it ends."""
+        self._closed = True
+        pool = self._pool()
+        with pool.lock:
+            idle, pool.idle = pool.idle, []
+        for channel in idle:
+            channel.close()
+
+    def call(
+        self, operation: Operation, body: object = None, *, timeout: float | None = None
+    ) -> Any:
+        """Have the worker do an operation and return its result, typed by its signature.
+
+        Args:
+            operation: What to do.
+            body: What the operation's signature asks for, as struct or as plain document.
+            timeout: Seconds to wait; the signature's own when ``None``.
+
+        Raises:
+            VmFailure: What the worker answered; ``vmm_unavailable`` when none listens
+                or it dies meanwhile; ``vmm_timeout`` when it does not answer in time.
+        """
+        signature = SIGNATURES[operation]
+        seconds = signature.timeout if timeout is None else timeout
+        request = envelope.Request(
+            id=envelope.new_id(),
+            operation=operation,
+            deadline_ns=time.monotonic_ns() + int(seconds * 1e9),
+            body=body,
+        )
+        data = envelope.encode_request(request)
+        pool = self._pool()
+        if not pool.turns.acquire(timeout=max(0.0, seconds)):
+            raise self._late(operation, seconds)
+        try:
+            reply = self._exchange(pool, request, data, seconds)
+        finally:
+            pool.turns.release()
+        if reply.error is not None:
+            raise VmFailure.of(reply.error)
+        return codec.convert(reply.value, signature.result)
+
+    def _pool(self) -> _Pool:
+        # Another process's channels are never touched: their I/O thread is not here.
+        return self._pools.setdefault(os.getpid(), _Pool())
+
+    def _exchange(
+        self, pool: _Pool, request: envelope.Request, data: bytes, seconds: float
+    ) -> envelope.Reply:
+        channel = self._connect(pool, request.deadline_ns)
+        reusable = False
+        try:
+            if not channel.send(data):
+                raise self._gone(request.operation)
+            while (outcome := channel.wait(request.deadline_ns)) is Wait.READY:
+                reply = self._reply_to(request.id, channel)
+                if reply is not None:
+                    reusable = True
+                    return reply
+            if outcome is Wait.LOST:
+                raise self._gone(request.operation)
+            # Its reply, should it come, is dropped by whoever uses the channel next.
+            reusable = True
+            raise self._late(request.operation, seconds)
+        except envelope.EnvelopeFailure:
+            reusable = True
+            raise
+        finally:
+            self._release(pool, channel, reusable=reusable)
+
+    @staticmethod
+    def _reply_to(correlation: bytes, channel: Channel) -> envelope.Reply | None:
+        """Return the reply awaited if it has come; anything else that came is dropped."""
+        while (data := channel.receive()) is not None:
+            try:
+                reply = envelope.decode_reply(data)
+            except envelope.EnvelopeFailure as ex:
+                if ex.correlation == correlation:
+                    raise
+                continue
+            if reply.id == correlation:
+                return reply
+        return None
+
+    def _connect(self, pool: _Pool, deadline_ns: int) -> Channel:
+        while True:
+            with pool.lock:
+                channel = pool.idle.pop() if pool.idle else None
+            if channel is None:
+                break
+            if not channel.lost():
+                return channel
+            channel.close()
+        try:
+            channel = Channel(self._endpoint)
+        except zmq.ZMQError as ex:
+            raise VmFailure(
+                ErrorCode.HOST_RESOURCE,
+                f"this process cannot open another connection to {self._path}",
+                causes=(str(ex),),
+            ) from ex
+        if channel.connected(min(deadline_ns, time.monotonic_ns() + self._grace_ns)):
+            return channel
+        channel.close()
+        raise self._unreachable()
+
+    def _release(self, pool: _Pool, channel: Channel, *, reusable: bool) -> None:
+        if reusable:
+            with pool.lock:
+                if not self._closed:
+                    pool.idle.append(channel)
+                    return
+        channel.close()
+
+    def _late(self, operation: Operation, seconds: float) -> VmFailure:
+        return VmFailure(
+            ErrorCode.VMM_TIMEOUT,
+            f"the worker at {self._path} did not answer {operation} within {seconds:g} s; "
+            "the operation may still complete: see vm.info",
+        )
+
+    def _gone(self, operation: Operation) -> VmFailure:
+        return VmFailure(
+            ErrorCode.VMM_UNAVAILABLE,
+            f"the worker at {self._path} went away before it answered {operation}",
+        )
+
+    def _unreachable(self) -> VmFailure:
+        message = f"no worker listens at {self._path}"
+        cause = _why_unreachable(self._path)
+        if isinstance(cause, PermissionError):
+            message = f"this user may not connect to the worker at {self._path}"
+        elif cause is None:
+            message = f"the worker at {self._path} accepts connections and does not respond"
+        else:
+            message += f": start it with velum-vmm --ipc {self._path}"
+        causes = () if cause is None else (f"connect: {cause.strerror}",)
+        return VmFailure(ErrorCode.VMM_UNAVAILABLE, message, causes=causes)
+
+
+def _why_unreachable(path: str) -> OSError | None:
+    """Ask the kernel what ZeroMQ does not tell: why the connection does not stand."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except OSError as ex:
+            return ex
+    return None

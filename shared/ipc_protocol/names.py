@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of VMs, and where the worker of a VM listens."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ipc_protocol.errors import ErrorCode, VmFailure
+
+__all__ = ["MAX_PATH_BYTES", "RUNTIME_DIR", "check_name", "endpoint", "ipc_path"]
+
+RUNTIME_DIR = os.environ.get("VELUM_RUNTIME_DIR", "/run/velum")
+"""Where sockets live unless a command line says otherwise."""
+
+MAX_PATH_BYTES = 107
+"""``sun_path`` of unix(7) has 108 bytes, the last for the NUL."""
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_name(name: str) -> str:
+    """Return the name of a VM unchanged if it is one.
+
+    A name is one DNS label, because the HTTP ``Host`` carries it, and in lower case,
+    because it becomes a file name. Nothing else may reach a path.
+
+    Raises:
+        VmFailure: ``vm_unknown``, as no VM can have such a name.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise VmFailure(
+            ErrorCode.VM_UNKNOWN,
+            f"{name[:80]!a} cannot be the name of a VM: a name is 1 to 63 of a-z, 0-9 and '-', "
+            "with no '-' at either end",
+        )
+    return name
+
+
+def ipc_path(runtime_dir: str | os.PathLike[str], name: str) -> Path:
+    """Return the socket path of the worker that runs the VM of that name."""
+    return Path(runtime_dir) / f"{check_name(name)}.ipc"
+
+
+def endpoint(path: str | os.PathLike[str]) -> str:
+    """Return the ZeroMQ endpoint for a socket path.
+
+    Raises:
+        VmFailure: ``host_resource`` for a path that no UNIX socket can have.
+    """
+    text = os.fspath(path)
+    length = len(os.fsencode(text))
+    if not 0 < length <= MAX_PATH_BYTES or "\0" in text:
+        raise VmFailure(
+            ErrorCode.HOST_RESOURCE,
+            f"{text!a} cannot be the path of a UNIX socket: it has {length} bytes, "
+            f"1 to {MAX_PATH_BYTES} are possible; choose a shorter directory",
+        )
+    # libzmq reads a leading "@" as the abstract namespace and "*" as a wildcard.
+    return f"ipc://{text}" if text[0] not in "@*" else f"ipc://./{text}"

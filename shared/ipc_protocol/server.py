@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's end: typed requests in, replies out, and no peer can make it raise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import zmq
+
+from ipc_protocol import envelope
+from ipc_protocol.codec import MAX_MESSAGE
+from ipc_protocol.errors import ErrorCode, VmError, VmFailure
+from ipc_protocol.listener import SocketPath
+from ipc_protocol.messages import SIGNATURES, Operation, Signature
+from ipc_protocol.names import endpoint
+
+__all__ = ["Counters", "Incoming", "Server", "causes_of", "outcome"]
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_QUEUED_PER_PEER: Final = 8
+"""A client sends one request at a time; more than a few are late ones or a flood."""
+_LINGER_MS: Final = 500
+"""How long ``close`` waits for the last replies to leave."""
+_BATCH: Final = 64
+"""Messages refused in one ``receive`` before the loop gets to see its other events."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened to messages that never became a request, or replies nobody took."""
+
+    refused: int = 0
+    """Answered with an error before the worker saw them."""
+    dropped: int = 0
+    """Without an id to answer under."""
+    undelivered: int = 0
+    """Replies whose peer was gone or did not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request, checked, and the way back to who sent it."""
+
+    operation: Operation
+    body: Any
+    """As the operation's signature says."""
+    deadline_ns: int
+    """When the caller stops waiting, in ``CLOCK_MONOTONIC``."""
+    id: bytes = field(repr=False)
+    peer: bytes = field(repr=False)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the caller has stopped waiting."""
+        return time.monotonic_ns() >= self.deadline_ns
+
+    @property
+    def signature(self) -> Signature:
+        """What the operation takes and gives."""
+        return SIGNATURES[self.operation]
+
+
+class Server:
+    """Listens at a socket path that is its own while it lives.
+
+    All methods are for one thread, the one that polls ``socket``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        address = endpoint(path)
+        self.counters = Counters()
+        self._path = SocketPath(os.fspath(path))
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        """The ROUTER, for a poller: readable when ``receive`` may have something."""
+        try:
+            self.socket.linger = _LINGER_MS
+            self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
+            self.socket.setsockopt(zmq.RCVHWM, _QUEUED_PER_PEER)
+            self.socket.setsockopt(zmq.SNDHWM, _QUEUED_PER_PEER)
+            self.socket.setsockopt(zmq.USE_FD, self._path.detach())
+            self.socket.bind(address)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, see the last replies off and give the path up."""
+        self.socket.close()
+        self._path.close()
+        self._context.term()
+
+    def receive(self) -> Incoming | None:
+        """Return the next request, or ``None`` if none has come.
+
+        What is no request is answered with the reason, or dropped and counted when it
+        has no id to answer under. A request whose caller has stopped waiting is not
+        worth doing and is refused as well.
+        """
+        for _ in range(_BATCH):
+            try:
+                peer, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            incoming = self._read(peer, frames)
+            if incoming is not None:
+                return incoming
+        return None
+
+    def reply(self, incoming: Incoming, value: object = None) -> None:
+        """Answer a request; one whose caller is gone is forgotten."""
+        result = outcome(lambda: envelope.encode_reply(envelope.Reply(id=incoming.id, value=value)))
+        if isinstance(result, VmError):
+            self.fail(incoming, result)
+        else:
+            self._send(incoming.peer, result)
+
+    def fail(self, incoming: Incoming, error: VmError) -> None:
+        """Answer a request with the reason why it was not done."""
+        self._refuse(incoming.peer, incoming.id, error)
+
+    def _read(self, peer: bytes, frames: list[bytes]) -> Incoming | None:
+        if len(frames) != 1:
+            self.counters.dropped += 1
+            return None
+        try:
+            request = envelope.decode_request(frames[0])
+        except envelope.EnvelopeFailure as ex:
+            if ex.correlation is None:
+                self.counters.dropped += 1
+                return None
+            self.counters.refused += 1
+            self._refuse(peer, ex.correlation, ex.error)
+            return None
+        incoming = Incoming(
+            operation=request.operation,
+            body=request.body,
+            deadline_ns=request.deadline_ns,
+            id=request.id,
+            peer=peer,
+        )
+        if incoming.expired:
+            self.counters.refused += 1
+            message = f"{request.operation} arrived after its deadline and was not done"
+            self.fail(incoming, VmError(code=ErrorCode.VMM_TIMEOUT, message=message))
+            return None
+        return incoming
+
+    def _refuse(self, peer: bytes, correlation: bytes, error: VmError) -> None:
+        self._send(peer, envelope.encode_reply(envelope.Reply(id=correlation, error=error)))
+
+    def _send(self, peer: bytes, data: bytes) -> None:
+        try:
+            self.socket.send_multipart((peer, data), zmq.NOBLOCK)
+        except zmq.ZMQError as ex:
+            # EHOSTUNREACH: gone. EAGAIN: it asks and does not read.
+            if ex.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            self.counters.undelivered += 1
+
+
+def outcome(function: Callable[[], _T]) -> _T | VmError:
+    """Return what a function returns, or the error that its exception stands for.
+
+    The one place where an exception becomes a value. A failure without causes of its
+    own gets those it was raised from. What nobody foresaw is a fault of ours: logged
+    whole under a reference, which the error repeats.
+    """
+    try:
+        return function()
+    except VmFailure as ex:
+        if ex.error.causes or ex.__cause__ is None:
+            return ex.error
+        return VmError(
+            code=ex.error.code,
+            message=ex.error.message,
+            causes=causes_of(ex),
+            fields=ex.error.fields,
+            reference=ex.error.reference,
+        )
+    except Exception as ex:
+        reference = os.urandom(6).hex()
+        _log.exception("unexpected failure, reference %s", reference)
+        return VmError(
+            code=ErrorCode.INTERNAL,
+            message=f"an unexpected failure in the worker; its log has reference {reference}",
+            causes=(_text(ex), *causes_of(ex)),
+            reference=reference,
+        )
+
+
+def causes_of(ex: BaseException) -> tuple[str, ...]:
+    """Return what an exception was raised from, outermost first, root last."""
+    causes: list[str] = []
+    cause = ex.__cause__
+    while cause is not None and len(causes) < _MAX_CAUSES:
+        causes.append(_text(cause))
+        cause = cause.__cause__
+    return tuple(causes)
+
+
+_MAX_CAUSES: Final = 16
+
+
+def _text(ex: BaseException) -> str:
+    if isinstance(ex, VmFailure):
+        return ex.error.message
+    return f"{type(ex).__name__}: {ex}" if str(ex) else type(ex).__name__
