@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workers of this host, one IPC client each."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from ipc_protocol.client import Client
+from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.messages import Operation
+from ipc_protocol.names import ipc_path
+
+from api_server.hosts import vm_name
+
+__all__ = ["Peers"]
+
+
+class Peers:
+    """Finds the worker for a host and calls it.
+
+    Clients are made when first needed, so an instance may be created before a fork, and live
+    as long as their worker's socket does.
+
+    Args:
+        runtime_dir: Where the workers listen.
+        default_vm: The VM that ``localhost`` stands for.
+        pinned: The only worker there is, whatever the host; it replaces the two above.
+        timeout: Seconds that replace each operation's own.
+    """
+
+    def __init__(
+        self,
+        runtime_dir: Path,
+        default_vm: str,
+        *,
+        pinned: Path | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._runtime_dir = runtime_dir
+        self._default_vm = default_vm
+        self._pinned = pinned
+        self._timeout = timeout
+        self._clients: dict[Path, Client] = {}
+        self._lock = threading.Lock()
+
+    def locate(self, host: str) -> Path:
+        """Return the socket of the worker for a host.
+
+        The default VM's is always known; any other is known while its socket is there, even if
+        nobody listens on it any more.
+
+        Raises:
+            VmFailure: ``vm_unknown``.
+        """
+        if self._pinned is not None:
+            return self._pinned
+        name = vm_name(host, self._default_vm)
+        path = ipc_path(self._runtime_dir, name)
+        if name != self._default_vm and not path.is_socket():
+            raise VmFailure(ErrorCode.VM_UNKNOWN, f"There is no VM of the name {name!r}")
+        return path
+
+    def call(self, path: Path, operation: Operation, body: object) -> Any:
+        """Have the worker at a path do something, and return its answer.
+
+        Raises:
+            VmFailure: The worker's own error, ``vmm_unavailable`` or ``vmm_timeout``.
+        """
+        with self._lock:
+            client = self._clients.get(path)
+            if client is None:
+                client = self._clients[path] = Client(path)
+        try:
+            return client.call(operation, body, timeout=self._timeout)
+        finally:
+            # A worker that ends takes its socket along; calls under way outlive this.
+            if not path.exists():
+                self._forget(path, client)
+
+    def _forget(self, path: Path, client: Client) -> None:
+        with self._lock:
+            if self._clients.get(path) is client:
+                del self._clients[path]
+        client.close()
+
+    def close(self) -> None:
+        """Close all clients; calls that are under way go on."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gunicorn, told what this server is: one process of threads on one UNIX socket."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from ipc_protocol.errors import VmFailure
+from ipc_protocol.listener import SocketPath
+
+from api_server.app import create_app
+from api_server.logs import GunicornLog
+from api_server.peers import Peers
+from api_server.worker import ApiWorker
+
+__all__ = ["GRACE", "Server"]
+
+_log = logging.getLogger(__name__)
+
+GRACE = 5
+"""Seconds that requests under way get to finish after SIGTERM."""
+PATIENCE = 1.0
+"""Seconds for which the path may still be taken when starting."""
+KEEPALIVE = 75
+CONNECTIONS = 512
+HEARTBEAT = 60
+"""Seconds after which a serving process that does not even poll is replaced."""
+
+
+class Server(BaseApplication):
+    """Serves the API on a path until SIGTERM.
+
+    Args:
+        socket_path: Where to listen; a stale socket there is replaced.
+        peers: The workers to serve.
+        threads: How many requests may wait for workers at a time.
+
+    Raises:
+        VmFailure: ``host_resource``, the path cannot be listened on.
+    """
+
+    def __init__(self, socket_path: Path, peers: Peers, *, threads: int) -> None:
+        self._socket_path = socket_path
+        self._peers = peers
+        self._threads = threads
+        self._socket = _listen(socket_path)
+        self._listener_fd = self._socket.detach()
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what gunicorn would otherwise take from files and the environment."""
+        settings = {
+            "bind": f"fd://{self._listener_fd}",
+            "workers": 1,
+            "worker_class": ApiWorker,
+            "threads": self._threads,
+            "worker_connections": CONNECTIONS,
+            "preload_app": True,
+            "keepalive": KEEPALIVE,
+            "timeout": HEARTBEAT,
+            "graceful_timeout": GRACE,
+            "limit_request_line": 4094,
+            "limit_request_fields": 64,
+            "limit_request_field_size": 8190,
+            # The heartbeat is the mtime of an open file; on a disk it would be I/O.
+            "worker_tmp_dir": _memory_dir() or str(self._socket_path.parent),
+            "logger_class": GunicornLog,
+            "proc_name": "velum-api",
+            "http_parser": "python",
+            "http_protocols": "h1",
+            # Nobody in front of us is to be believed: there is nobody in front of us.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+            "secure_scheme_headers": {},
+            "control_socket_disable": True,
+            "when_ready": self._when_ready,
+            "on_exit": self._on_exit,
+            "pre_fork": self._pre_fork,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Build the application, once and before the fork."""
+        return create_app(self._peers)
+
+    def _when_ready(self, _arbiter: object) -> None:
+        _log.info("listening on %s", self._socket_path)
+
+    def _on_exit(self, _arbiter: object) -> None:
+        self._socket.close()
+
+    @staticmethod
+    def _pre_fork(_arbiter: object, worker: ApiWorker) -> None:
+        worker.lifeline = os.pipe()
+        # Objects from before the fork stay on shared pages if no collection touches them.
+        gc.collect()
+        gc.freeze()
+
+
+def _listen(path: Path) -> SocketPath:
+    """Take the path, waiting a moment for a server that was just killed to be gone."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return SocketPath(str(path))
+        except VmFailure:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _memory_dir() -> str | None:
+    path = "/dev/shm"  # noqa: S108 - gunicorn makes its file there by mkstemp
+    return path if os.access(path, os.W_OK | os.X_OK) else None
