@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Counts for ever in RAM, at COUNTERS on the boot processor and 64 bytes further for each
- * processor more ("cpus=N"), and prints the boot processor's count now and then.
+ * processor more ("cpus=N"), and prints the boot processor's count now and then. Powers off
+ * at "stop=N".
  */
 #include "runtime/cmdline.h"
 #include "runtime/smp.h"
@@ -20,13 +21,18 @@ void ap_main(uint32_t number)
 void guest_main(const struct start_info *info)
 {
     volatile uint64_t *counter = mmio64(COUNTERS);
+    uint64_t stop = cmdline_number(info, "stop=", 0);
 
     start_processors(cmdline_number(info, "cpus=", 1));
     for (;;) {
-        if (++*counter % LINE_EVERY == 0) {
+        uint64_t count = ++*counter;
+
+        if (count % LINE_EVERY == 0) {
             put_text("count ");
-            put_number(*counter);
+            put_number(count);
             put_char('\n');
         }
+        if (count == stop)
+            power_off();
     }
 }
