@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's main thread: requests, signals and guest events, as they come.
+
+It does nothing that can take long: reads are answered at once, and whatever changes the
+VM is done by :class:`~vmm_worker.operations.Operations`, one job at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+import zmq
+from ipc_protocol.errors import ErrorCode, VmError, VmFailure
+from ipc_protocol.messages import Operation, VmState
+from ipc_protocol.server import Incoming, Server, outcome
+from kvm_shim import Event, ShimError
+
+from vmm_worker.machine.build import Machine
+from vmm_worker.operations import Job, Operations
+from vmm_worker.signals import Signals
+from vmm_worker.vmm import GuestReboot, Vmm
+from vmm_worker.watches import Watches
+
+__all__ = ["ControlLoop"]
+
+_log = logging.getLogger(__name__)
+
+_BATCH: Final = 32
+"""Requests taken before signals and events get their turn again."""
+_LAST_WORDS: Final = 5.0
+"""Seconds for the operations thread to end when the process does."""
+
+
+class ControlLoop:
+    """Serves one worker until it is told to stop.
+
+    Args:
+        server: Where requests come from.
+        vmm: Who performs them.
+        signals: What tells the process to stop.
+        shutdown_timeout: Seconds a guest has to power off by itself then.
+        exit_with_guest: Whether the process ends when its guest stops by itself.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        vmm: Vmm,
+        signals: Signals,
+        *,
+        shutdown_timeout: float,
+        exit_with_guest: bool,
+    ) -> None:
+        self._server = server
+        self._vmm = vmm
+        self._signals = signals
+        self._shutdown_timeout = shutdown_timeout
+        self._exit_with_guest = exit_with_guest
+        self._operations = Operations()
+        self._poller = zmq.Poller()
+        for source in (server.socket, signals.fd, self._operations.done_fd):
+            self._poller.register(source, zmq.POLLIN)
+        self._watches = Watches(self._poller)
+        self._accepting = False
+        self._reboot: tuple[float, GuestReboot] | None = None
+        self._destroy_at: float | None = None
+        self._abandon_at: float | None = None
+        self._ended = False
+        self._status = 0
+        self.stopping = False
+        """True once nothing new is begun."""
+
+    def run(self) -> int:
+        """Serve until the end and return the exit status of the process."""
+        while not self._ended:
+            self._follow()
+            ready = dict(self._poller.poll(self._wait_ms()))
+            if self._signals.fd in ready:
+                self._take_signals()
+            if self._operations.done_fd in ready:
+                self._operations.collect()
+            if self._watches.events in ready:
+                self._take_events()
+            if self._watches.listener in ready:
+                self._take_serial_client()
+            if self._server.socket in ready:
+                self._take_requests()
+            self._take_timers()
+        return self._status
+
+    def close(self) -> bool:
+        """Stop the operations thread and destroy the VM, or say that it is stuck."""
+        self._watches.close()
+        if not self._operations.close(_LAST_WORDS):
+            return False
+        self._vmm.close()
+        return True
+
+    # ---- what comes --------------------------------------------------------
+
+    def _take_requests(self) -> None:
+        for _ in range(_BATCH):
+            incoming = self._server.receive()
+            if incoming is None:
+                return
+            if incoming.signature.reads:
+                self._answer(incoming, outcome(lambda op=incoming.operation: self._vmm.read(op)))
+            else:
+                self._begin(incoming)
+
+    def _take_signals(self) -> None:
+        for number in self._signals.read():
+            _log.info("%s: shutting down", number.name)
+            if self.stopping:
+                self._destroy()
+            else:
+                self._stop()
+
+    def _take_events(self) -> None:
+        machine = self._watches.machine
+        if machine is None:
+            return
+        try:
+            while (event := machine.vm.next_event()) is not None:
+                self._post_event(machine, event)
+        except ShimError:
+            self._watches.drop_events()  # An operation closed it this moment.
+
+    def _take_serial_client(self) -> None:
+        self._accepting = True
+        self._watches.drop_listener()
+        self._operations.submit(Job(self._vmm.accept_serial_client, self._accepted))
+
+    def _take_timers(self) -> None:
+        now = time.monotonic()
+        if self._reboot is not None and now >= self._reboot[0]:
+            reboot, self._reboot = self._reboot[1], None
+            self._operations.submit(
+                Job(lambda: self._vmm.reboot_guest(reboot), lambda _: self._guest_settled())
+            )
+        if self._destroy_at is not None and now >= self._destroy_at:
+            _log.warning("the guest did not power off in %g s", self._shutdown_timeout)
+            self._destroy()
+        if self._abandon_at is not None and now >= self._abandon_at:
+            _log.error("an operation is stuck; leaving without its end")
+            self._status = 1
+            self._ended = True
+
+    # ---- requests ----------------------------------------------------------
+
+    def _begin(self, incoming: Incoming) -> None:
+        received_ns = time.monotonic_ns()
+        operation = incoming.operation
+
+        def run() -> None:
+            if self.stopping:
+                raise VmFailure(
+                    ErrorCode.VMM_UNAVAILABLE, f"{operation}: the worker is shutting down"
+                )
+            if incoming.expired:
+                raise VmFailure(
+                    ErrorCode.VMM_TIMEOUT,
+                    f"{operation}: its caller's deadline passed before its turn came",
+                )
+            self._vmm.change(operation, incoming.body, received_ns)
+            if operation is Operation.VMM_SHUTDOWN:
+                self.stopping = True
+
+        def done(result: object) -> None:
+            self._answer(incoming, result)
+            if operation is Operation.VMM_SHUTDOWN and not isinstance(result, VmError):
+                self._ended = True
+
+        try:
+            self._operations.submit(Job(run, done, operation))
+        except VmFailure as ex:
+            self._server.fail(incoming, ex.error)
+
+    def _answer(self, incoming: Incoming, result: object) -> None:
+        if isinstance(result, VmError):
+            self._server.fail(incoming, result)
+        else:
+            self._server.reply(incoming, result)
+
+    # ---- the guest ---------------------------------------------------------
+
+    def _post_event(self, machine: Machine, event: Event) -> None:
+        self._operations.submit(
+            Job(lambda: self._vmm.guest_event(machine, event), self._guest_stopped)
+        )
+
+    def _guest_stopped(self, result: object) -> None:
+        if isinstance(result, GuestReboot) and not self.stopping:
+            if result.delay:
+                _log.warning("the guest resets again and again: waiting %g s", result.delay)
+            self._reboot = (time.monotonic() + result.delay, result)
+        elif isinstance(result, GuestReboot):
+            self._destroy()
+        else:
+            self._guest_settled()
+
+    def _guest_settled(self) -> None:
+        standing = self._vmm.standing
+        if standing.state is not VmState.SHUTDOWN:
+            return
+        if self.stopping:
+            self._destroy()
+        elif self._exit_with_guest:
+            stop = standing.last_stop
+            self._status = 0 if stop is not None and stop.reason == "power_off" else 1
+            self.stopping = True
+            self._destroy()
+
+    def _accepted(self, _: object) -> None:
+        self._accepting = False
+
+    # ---- the end -----------------------------------------------------------
+
+    def _stop(self) -> None:
+        """Begin nothing more, and ask a running guest to power off."""
+        self.stopping = True
+        if self._vmm.standing.state is not VmState.RUNNING or not self._shutdown_timeout:
+            self._destroy()
+            return
+        self._destroy_at = time.monotonic() + self._shutdown_timeout
+        self._operations.submit(Job(self._vmm.press_power_button, lambda _: None))
+
+    def _destroy(self) -> None:
+        """End the guest and then the loop; whatever is stuck is left after a while."""
+        self._destroy_at = None
+        if self._abandon_at is None:
+            self._abandon_at = time.monotonic() + _LAST_WORDS
+            self._operations.submit(Job(self._vmm.close, lambda _: self._end()))
+
+    def _end(self) -> None:
+        self._ended = True
+
+    # ---- the poll set ------------------------------------------------------
+
+    def _follow(self) -> None:
+        if not self._accepting:
+            self._watches.follow(self._vmm.standing.vm)
+
+    def _wait_ms(self) -> int | None:
+        due = [
+            moment
+            for moment in (
+                self._destroy_at,
+                self._abandon_at,
+                None if self._reboot is None else self._reboot[0],
+            )
+            if moment is not None
+        ]
+        if not due:
+            return None
+        # Rounded up: a wait of 0 ms would spin through the last millisecond.
+        return max(0, int((min(due) - time.monotonic()) * 1000) + 1)

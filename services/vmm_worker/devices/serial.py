@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the guest's serial port goes on the host.
+
+A backend is opened when the VM is booted, stays open over reboots (so the path of a
+pty and the client of a socket stay valid), and is closed when the VM stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import termios
+import tty
+from typing import Any, ClassVar, Final
+
+from ipc_protocol.config import SerialConfig, SerialMode
+from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.listener import SocketPath
+
+__all__ = ["Backend", "FileBackend", "PtyBackend", "SocketBackend", "TtyBackend", "open_backend"]
+
+_STDIN: Final = 0
+_STDOUT: Final = 1
+
+
+class Backend:
+    """What a serial port is connected to."""
+
+    input: int = -1
+    """What the guest receives is read from here; -1 for nothing."""
+    output: int = -1
+    """What the guest sends is written here; -1 for nothing."""
+    path: str | None = None
+    """The path that ``vm.info`` shows as the port's file."""
+    listener: int | None = None
+    """Readable when a client waits for :meth:`accept`."""
+
+    def accept(self) -> bool:
+        """Take a waiting client, and say whether the descriptors changed."""
+        return False
+
+    def hang_up(self) -> bool:
+        """React to the peer's end, and say whether the descriptors changed."""
+        return False
+
+    def close(self) -> None:
+        """Give everything back to the host as it was."""
+
+
+class TtyBackend(Backend):
+    """The worker's own stdin and stdout; a terminal is in raw mode meanwhile."""
+
+    _modes: ClassVar[list[Any] | None] = None
+    """Those of the process's one terminal before it was in raw mode."""
+
+    def __init__(self) -> None:
+        self.input = _STDIN
+        self.output = _STDOUT
+        # A job in the background has no business with the modes of the shell's terminal.
+        if os.isatty(_STDIN) and os.tcgetpgrp(_STDIN) == os.getpgrp():
+            TtyBackend._modes = termios.tcgetattr(_STDIN)
+            tty.setraw(_STDIN, termios.TCSANOW)
+
+    def hang_up(self) -> bool:
+        """Go on with the output alone: stdin is at its end."""
+        changed = self.input != -1
+        self.input = -1
+        return changed
+
+    def close(self) -> None:
+        """Restore the terminal."""
+        self.restore_terminal()
+
+    @classmethod
+    def restore_terminal(cls) -> None:
+        """Give the terminal its modes back, if they were changed; from any thread."""
+        modes, cls._modes = cls._modes, None
+        if modes is not None:
+            # The terminal may be gone (its window was closed); then nothing is to restore.
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(_STDIN, termios.TCSANOW, modes)
+
+
+class FileBackend(Backend):
+    """A file, written from its start."""
+
+    def __init__(self, path: str) -> None:
+        # O_NONBLOCK: a FIFO without a reader is an error, not a wait without end.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            self.output = os.open(path, flags | os.O_CLOEXEC, 0o640)
+        except OSError as ex:
+            raise VmFailure(
+                ErrorCode.FILE_UNAVAILABLE,
+                f"the serial port's file {path} cannot be opened",
+                causes=(_reason(ex),),
+            ) from ex
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.output != -1:
+            os.close(self.output)
+            self.output = -1
+
+
+class PtyBackend(Backend):
+    """A new pseudo-terminal; clients open its path."""
+
+    def __init__(self) -> None:
+        try:
+            main, self._client_end = os.openpty()
+        except OSError as ex:
+            raise VmFailure(
+                ErrorCode.HOST_RESOURCE,
+                "the serial port's pseudo-terminal cannot be opened",
+                causes=(_reason(ex),),
+            ) from ex
+        # The client's end stays open here as well: without any client the kernel would
+        # report a hang-up on ours, and forget the modes.
+        tty.setraw(self._client_end, termios.TCSANOW)
+        os.set_blocking(main, False)
+        self.input = self.output = main
+        self.path = os.ttyname(self._client_end)
+
+    def close(self) -> None:
+        """Close both ends."""
+        if self.output != -1:
+            os.close(self.output)
+            os.close(self._client_end)
+            self.input = self.output = -1
+
+
+class SocketBackend(Backend):
+    """A UNIX socket with one client at a time: a new one takes the place of the old."""
+
+    def __init__(self, path: str) -> None:
+        self._place = SocketPath(path)
+        self._socket = socket.socket(fileno=self._place.detach())
+        self._client: socket.socket | None = None
+        self.listener = self._socket.fileno()
+
+    def accept(self) -> bool:
+        """Connect the waiting client in place of the present one."""
+        try:
+            client, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        client.settimeout(0.0)
+        self._drop_client()
+        self._client = client
+        self.input = self.output = client.fileno()
+        return True
+
+    def hang_up(self) -> bool:
+        """Forget the client that left, unless another already took its place."""
+        if self._client is None:
+            return False
+        poll = select.poll()
+        poll.register(self._client, select.POLLRDHUP)
+        if not poll.poll(0):
+            return False
+        self._drop_client()
+        return True
+
+    def close(self) -> None:
+        """Disconnect the client and remove the socket."""
+        self._drop_client()
+        self.listener = None
+        self._socket.close()
+        self._place.close()
+
+    def _drop_client(self) -> None:
+        self.input = self.output = -1
+        if self._client is None:
+            return
+        with contextlib.suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
+        self._client.close()
+        self._client = None
+
+
+class NullBackend(Backend):
+    """Takes everything, gives nothing."""
+
+    def __init__(self) -> None:
+        self.output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the null device."""
+        if self.output != -1:
+            os.close(self.output)
+            self.output = -1
+
+
+def open_backend(config: SerialConfig) -> Backend:
+    """Open what the configuration names.
+
+    Raises:
+        VmFailure: ``file_unavailable`` or ``host_resource`` when it cannot be had.
+    """
+    match config.mode:
+        case SerialMode.TTY:
+            return TtyBackend()
+        case SerialMode.FILE:
+            return FileBackend(config.file or "")
+        case SerialMode.PTY:
+            return PtyBackend()
+        case SerialMode.SOCKET:
+            return SocketBackend(config.socket or "")
+        case SerialMode.NULL:
+            return NullBackend()
+        case SerialMode.OFF:
+            return Backend()
+
+
+def _reason(ex: OSError) -> str:
+    return ex.strerror or str(ex)

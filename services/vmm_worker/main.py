@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``velum-vmm``: own one VM until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ipc_protocol.client import Client
+from ipc_protocol.config import VmConfig
+from ipc_protocol.errors import ErrorCode, VmError, VmFailure
+from ipc_protocol.messages import Operation
+from ipc_protocol.server import Server
+
+from vmm_worker import command_line, log
+from vmm_worker.command_line import Settings
+from vmm_worker.control_loop import ControlLoop
+from vmm_worker.devices.serial import TtyBackend
+from vmm_worker.signals import Signals
+from vmm_worker.vmm import Vmm
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+_BOOT_TIMEOUT: Final = 600.0
+"""Nobody waits for the command line's own boot; prefaulting much memory takes long."""
+
+
+class _FirstVm(threading.Thread):
+    """Creates and boots the command line's VM, as any other client of the worker would."""
+
+    def __init__(self, ipc: Path, config: VmConfig) -> None:
+        super().__init__(name="first-vm", daemon=True)
+        self._ipc = ipc
+        self._config = config
+        self.error: VmError | None = None
+
+    def run(self) -> None:
+        with Client(self._ipc) as client:
+            try:
+                client.call(Operation.VM_CREATE, self._config)
+                client.call(Operation.VM_BOOT, timeout=_BOOT_TIMEOUT)
+            except VmFailure as ex:
+                self.error = ex.error
+                with contextlib.suppress(VmFailure):
+                    client.call(Operation.VMM_SHUTDOWN)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker and return its exit status."""
+    settings = command_line.read(arguments)
+    log.set_up(settings.log_level)
+    try:
+        with Signals() as signals:
+            return _serve(settings, signals)
+    except VmFailure as ex:
+        _complain(ex.error)
+        return 1
+
+
+def _serve(settings: Settings, signals: Signals) -> int:
+    if settings.runtime_dir is not None:
+        _make_runtime_dir(settings.runtime_dir)
+    with Server(settings.ipc) as server:
+        vmm = Vmm(kvm=settings.kvm)
+        loop = ControlLoop(
+            server,
+            vmm,
+            signals,
+            shutdown_timeout=settings.shutdown_timeout,
+            exit_with_guest=settings.exit_with_guest,
+        )
+        _log.info("listening at %s", settings.ipc)
+        first: _FirstVm | None = None
+        try:
+            if settings.config is not None:
+                first = _FirstVm(settings.ipc, settings.config)
+                first.start()
+            status = loop.run()
+        finally:
+            if not loop.close():
+                _leave(server)
+    if first is not None:
+        first.join()
+        if first.error is not None and first.error.code is not ErrorCode.VMM_UNAVAILABLE:
+            _complain(first.error)
+            return 1
+    return status
+
+
+def _leave(server: Server) -> None:
+    """End the process although a thread is stuck, and leave nothing behind."""
+    TtyBackend.restore_terminal()
+    server.close()
+    logging.shutdown()
+    os._exit(1)
+
+
+def _make_runtime_dir(path: Path) -> None:
+    """Make the directory of the sockets; its parent has to be there."""
+    try:
+        path.mkdir(mode=0o750, exist_ok=True)
+    except OSError as ex:
+        raise VmFailure(
+            ErrorCode.HOST_RESOURCE,
+            f"the runtime directory {path} cannot be made",
+            causes=(ex.strerror or str(ex),),
+        ) from ex
+
+
+def _complain(error: VmError) -> None:
+    """Say on stderr why the worker cannot go on: one line, and one for each field."""
+    lines = [": ".join(("velum-vmm", error.message, *error.causes))]
+    lines += [f"  {field.pointer or '/'}: {field.message}" for field in error.fields]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))

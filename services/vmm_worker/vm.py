@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One VM from its boot to its end: the machine, and what its serial port is connected to."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import msgspec
+from ipc_protocol.config import VmConfig
+from ipc_protocol.messages import VmCounters
+from kvm_shim import GedFlag, ShimError
+
+from vmm_worker.devices.serial import Backend, open_backend
+from vmm_worker.machine.build import Machine, build_machine
+
+__all__ = ["Vm"]
+
+_NANOSECONDS: Final = 1_000_000_000
+_NANOSECONDS_IN_US: Final = 1_000
+
+
+class Vm:
+    """A machine that can be replaced by a new one of the same configuration.
+
+    The operations thread alone changes it; :meth:`counters` and :attr:`shown_config` may
+    be asked for from anywhere.
+    """
+
+    def __init__(self, config: VmConfig, *, kvm: str) -> None:
+        self._config = config
+        self._kvm = kvm
+        self._backend: Backend | None = None
+        self._requested_ns = 0
+        self._built_ns = 0
+        self.machine: Machine | None = None
+        """The machine of the present boot."""
+        self.stopped = False
+        """True once the guest stopped by itself: its vCPUs are parked for good."""
+
+    def boot(self, requested_ns: int, *, run: bool = True) -> None:
+        """Build a machine and let it run, in place of the one there was.
+
+        Args:
+            requested_ns: When it was asked for (CLOCK_MONOTONIC); boot times count from it.
+            run: False to leave it paused.
+
+        Raises:
+            VmFailure: When it cannot be built; there is no machine then.
+        """
+        self._discard()
+        if self._backend is None:
+            self._backend = open_backend(self._config.serial)
+        machine = build_machine(self._config, kvm=self._kvm)
+        try:
+            _connect(machine, self._backend)
+            if run:
+                machine.vm.resume()
+        except BaseException:
+            machine.close()
+            raise
+        self._requested_ns = requested_ns
+        self._built_ns = time.monotonic_ns()
+        self.stopped = False
+        self.machine = machine
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the last boot."""
+        return (time.monotonic_ns() - self._built_ns) / _NANOSECONDS
+
+    @property
+    def shown_config(self) -> VmConfig:
+        """The configuration with what was found out at boot: the path of a pty."""
+        backend = self._backend
+        if backend is None or backend.path is None:
+            return self._config
+        serial = msgspec.structs.replace(self._config.serial, file=backend.path)
+        return msgspec.structs.replace(self._config, serial=serial)
+
+    @property
+    def serial_listener(self) -> int | None:
+        """A descriptor that is readable while a client of the serial port waits."""
+        return None if self._backend is None else self._backend.listener
+
+    def pause(self) -> None:
+        """Park the vCPUs."""
+        if not self.stopped:
+            self._running.vm.pause()
+
+    def resume(self) -> None:
+        """Let the vCPUs run again."""
+        if not self.stopped:
+            self._running.vm.resume()
+
+    def nmi(self) -> None:
+        """Inject an NMI into every vCPU."""
+        self._running.vm.nmi()
+
+    def press_power_button(self) -> None:
+        """Tell the guest that its power button was pressed."""
+        self._running.ged.notify(GedFlag.POWER)
+
+    def accept_serial_client(self) -> None:
+        """Connect the client that waits at the serial port's socket."""
+        if self._backend is not None and self._backend.accept():
+            _connect(self._running, self._backend)
+
+    def hang_up_serial(self) -> None:
+        """React to the end of the serial port's peer."""
+        if self._backend is not None and self._backend.hang_up():
+            _connect(self._running, self._backend)
+
+    def counters(self) -> VmCounters:
+        """Return the counters of each device, and when the guest reached what."""
+        machine = self.machine
+        if machine is None:
+            return {}
+        try:
+            return self._read_counters(machine)
+        except ShimError:
+            if self.machine is machine:
+                raise
+            return {}  # It was closed meanwhile by an operation.
+
+    def close(self) -> None:
+        """Destroy the machine and give the host back what it used."""
+        self._discard()
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+
+    @property
+    def _running(self) -> Machine:
+        if self.machine is None:
+            raise RuntimeError("the VM has no machine")
+        return self.machine
+
+    def _discard(self) -> None:
+        machine, self.machine = self.machine, None
+        if machine is not None:
+            machine.close()
+
+    def _read_counters(self, machine: Machine) -> VmCounters:
+        counters: VmCounters = {}
+        first_run_ns = 0
+        for index in range(machine.vcpus):
+            vcpu = machine.vm.counters(index)
+            counters[f"__vcpu{index}"] = {
+                **{f"exits_{kind}": count for kind, count in vcpu.exits.items()},
+                "unclaimed_io": vcpu.unclaimed_io,
+                "unclaimed_mmio": vcpu.unclaimed_mmio,
+            }
+            if index == 0:
+                first_run_ns = vcpu.first_run_ns
+        if machine.serial is not None:
+            counters["__serial"] = machine.serial.counters()._asdict()
+        boot: dict[str, int] = {}
+        if first_run_ns:
+            boot["first_instruction_us"] = self._since_request_us(first_run_ns)
+        for stamp in machine.debug_port.stamps():
+            boot.setdefault(f"stamp_{stamp.code:#04x}_us", self._since_request_us(stamp.time_ns))
+        counters["__boot"] = boot
+        return counters
+
+    def _since_request_us(self, time_ns: int) -> int:
+        return max(0, time_ns - self._requested_ns) // _NANOSECONDS_IN_US
+
+
+def _connect(machine: Machine, backend: Backend) -> None:
+    """Connect the port to the backend as it is now."""
+    if machine.serial is None:
+        return
+    if backend.input == backend.output == -1:
+        machine.serial.detach()
+    else:
+        machine.serial.attach(backend.input, backend.output)

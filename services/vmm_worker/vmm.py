@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of the VMM: each returns a value or raises ``VmFailure``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+from ipc_protocol.config import VmConfig
+from ipc_protocol.messages import GuestStop, Operation, VmCounters, VmInfo, VmmPing, VmState
+from ipc_protocol.version import BUILD_VERSION, VERSION
+from kvm_shim import Event, EventKind
+
+from vmm_worker import transitions
+from vmm_worker.events import REBOOTS, RebootPace, describe
+from vmm_worker.log import guest_logger
+from vmm_worker.machine.build import Machine
+from vmm_worker.vm import Vm
+
+__all__ = ["GuestReboot", "Standing", "Vmm"]
+
+_log = logging.getLogger(__name__)
+_guest_log = guest_logger(__name__)
+
+
+class Standing(NamedTuple):
+    """All that ``vm.info`` is made of. It is replaced as a whole, so any thread may look."""
+
+    state: VmState | None = None
+    """``None`` while there is no VM."""
+    config: VmConfig | None = None
+    vm: Vm | None = None
+    """While Running or Paused."""
+    boots: int = 0
+    last_stop: GuestStop | None = None
+
+
+class GuestReboot(NamedTuple):
+    """A guest's wish to be booted again."""
+
+    machine: Machine
+    """The machine that made it."""
+    asked_ns: int
+    delay: float
+    """Seconds it has to wait."""
+
+
+class Vmm:
+    """The one VM of this worker.
+
+    :meth:`read` may be called from any thread at any time; all other methods by one
+    thread at a time.
+    """
+
+    def __init__(self, *, kvm: str) -> None:
+        self._kvm = kvm
+        self._pace = RebootPace()
+        self._reads: dict[Operation, Callable[[], object]] = {
+            Operation.VMM_PING: self._ping,
+            Operation.VM_INFO: self._info,
+            Operation.VM_COUNTERS: self._counters,
+        }
+        self._changes: dict[Operation, Callable[[], None]] = {
+            Operation.VMM_SHUTDOWN: self.close,
+            Operation.VM_DELETE: self.close,
+            Operation.VM_PAUSE: self._pause,
+            Operation.VM_RESUME: self._resume,
+            Operation.VM_SHUTDOWN: self._shutdown,
+            Operation.VM_POWER_BUTTON: self.press_power_button,
+            Operation.VM_NMI: self._nmi,
+        }
+        self.standing = Standing()
+
+    def read(self, operation: Operation) -> object:
+        """Perform an operation that changes nothing."""
+        return self._reads[operation]()
+
+    def change(self, operation: Operation, body: object, received_ns: int) -> None:
+        """Perform an operation that changes the VM.
+
+        Args:
+            operation: Which one.
+            body: What its signature says.
+            received_ns: When it was asked for (CLOCK_MONOTONIC).
+        """
+        transitions.check(operation, self.standing.state)
+        if operation is Operation.VM_CREATE:
+            self._create(body)
+        elif operation is Operation.VM_BOOT:
+            self._boot(received_ns)
+        elif operation is Operation.VM_REBOOT:
+            self._reboot(received_ns)
+        else:
+            self._changes[operation]()
+        _log.info("%s done; state: %s", operation, self.standing.state or "no VM")
+
+    def guest_event(self, machine: Machine, event: Event) -> GuestReboot | None:
+        """Act on an event of the shim.
+
+        Args:
+            machine: The machine it came from.
+            event: The event.
+
+        Returns:
+            The reboot to perform, where that is what follows.
+        """
+        vm = self.standing.vm
+        if vm is None or vm.machine is not machine:
+            return None  # An operation closed that machine before its event was read.
+        if event.kind is EventKind.SERIAL_HANGUP:
+            vm.hang_up_serial()
+            return None
+        stop = describe(event)
+        vm.stopped = True
+        self.standing = self.standing._replace(last_stop=stop)
+        _guest_log.warning("guest stopped: %s (%s) %s", stop.reason, stop.source, stop.detail)
+        if event.kind not in REBOOTS:
+            self._end(VmState.SHUTDOWN)
+            return None
+        return GuestReboot(machine, event.time_ns, self._pace.delay(vm.uptime))
+
+    def reboot_guest(self, reboot: GuestReboot) -> None:
+        """Boot a guest again that asked for it; where that fails, the VM is Shutdown."""
+        standing = self.standing
+        vm = standing.vm
+        if vm is None or vm.machine is not reboot.machine:
+            return  # An operation was faster: the VM was shut down or booted again.
+        try:
+            vm.boot(reboot.asked_ns, run=standing.state is VmState.RUNNING)
+        except Exception as ex:
+            self._end(VmState.SHUTDOWN)
+            self._explain_stop(f"it cannot be booted again: {ex}")
+            raise
+        self.standing = standing._replace(boots=standing.boots + 1)
+
+    def press_power_button(self) -> None:
+        """Ask the guest to power off, if there is one."""
+        if self.standing.vm is not None:
+            self.standing.vm.press_power_button()
+
+    def accept_serial_client(self) -> None:
+        """Connect the client that waits at the serial port's socket."""
+        if self.standing.vm is not None:
+            self.standing.vm.accept_serial_client()
+
+    def close(self) -> None:
+        """Destroy and forget the VM, if there is one."""
+        if self.standing.vm is not None:
+            self.standing.vm.close()
+        self.standing = Standing()
+        self._pace = RebootPace()
+
+    @property
+    def _vm(self) -> Vm:
+        if self.standing.vm is None:
+            raise RuntimeError("the VM is not built")
+        return self.standing.vm
+
+    def _ping(self) -> VmmPing:
+        return VmmPing(
+            build_version=BUILD_VERSION, version=VERSION, pid=os.getpid(), features=("kvm",)
+        )
+
+    def _info(self) -> VmInfo:
+        standing = self.standing
+        transitions.check(Operation.VM_INFO, standing.state)
+        config, state = standing.config, standing.state
+        if config is None or state is None:
+            raise RuntimeError("a VM without a configuration")
+        return VmInfo(
+            config=config if standing.vm is None else standing.vm.shown_config,
+            state=state,
+            memory_actual_size=config.memory.size,
+            boots=standing.boots,
+            last_stop=standing.last_stop,
+        )
+
+    def _counters(self) -> VmCounters:
+        standing = self.standing
+        transitions.check(Operation.VM_COUNTERS, standing.state)
+        return {} if standing.vm is None else standing.vm.counters()
+
+    def _create(self, body: object) -> None:
+        if not isinstance(body, VmConfig):
+            raise TypeError(f"vm.create got {type(body).__name__}")
+        self.standing = Standing(VmState.CREATED, body)
+
+    def _boot(self, received_ns: int) -> None:
+        standing = self.standing
+        if standing.config is None:
+            raise RuntimeError("a VM without a configuration")
+        vm = Vm(standing.config, kvm=self._kvm)
+        try:
+            vm.boot(received_ns)
+        except BaseException:
+            vm.close()
+            raise
+        self._pace = RebootPace()
+        self.standing = standing._replace(state=VmState.RUNNING, vm=vm, boots=standing.boots + 1)
+
+    def _reboot(self, received_ns: int) -> None:
+        standing = self.standing
+        try:
+            self._vm.boot(received_ns)
+        except BaseException:
+            self._end(VmState.CREATED)
+            raise
+        self.standing = standing._replace(state=VmState.RUNNING, boots=standing.boots + 1)
+
+    def _pause(self) -> None:
+        self._vm.pause()
+        self.standing = self.standing._replace(state=VmState.PAUSED)
+
+    def _resume(self) -> None:
+        self._vm.resume()
+        self.standing = self.standing._replace(state=VmState.RUNNING)
+
+    def _nmi(self) -> None:
+        self._vm.nmi()
+
+    def _shutdown(self) -> None:
+        self._end(VmState.CREATED)
+
+    def _explain_stop(self, why: str) -> None:
+        """Add to the guest's last stop what came of it."""
+        stop = self.standing.last_stop
+        if stop is not None:
+            detail = f"{stop.detail}; {why}" if stop.detail else why
+            stop = msgspec.structs.replace(stop, detail=detail)
+        self.standing = self.standing._replace(last_stop=stop)
+
+    def _end(self, state: VmState) -> None:
+        """Destroy what is built and keep the configuration."""
+        vm = self._vm
+        self.standing = self.standing._replace(state=state, vm=None)
+        vm.close()
