@@ -121,7 +121,7 @@ def qemu(
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", f"file:{console}"),
         *("-machine", "q35,hpet=off,memory-backend=ram"),
-        *("-accel", "tcg,tb-size=512", "-cpu", "max,+svm,+npt", "-smp", "1"),
+        *("-accel", "tcg,tb-size=512", "-cpu", "max,+svm,+npt,-xsave", "-smp", "1"),
         # Shared with virtiofsd, and taken from the host page by page as it is used.
         *("-object", f"memory-backend-memfd,id=ram,size={memory}M,share=on", "-m", f"{memory}M"),
         *("-kernel", str(files.kernel), "-initrd", str(initramfs)),
