@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from enum import Enum
 from typing import Final
@@ -54,6 +53,7 @@ class Channel:
     def __init__(self, endpoint: str) -> None:
         self._socket: zmq.Socket[bytes] = _context().socket(zmq.DEALER)
         self._monitor: zmq.Socket[bytes] | None = None
+        self._lost = False
         self._poller = zmq.Poller()
         try:
             self._socket.linger = 0
@@ -79,20 +79,14 @@ class Channel:
 
     def lost(self) -> bool:
         """Tell whether the connection broke since it was made."""
-        if self._monitor is None:
-            return True
-        try:
-            while True:
-                event = self._monitor.recv_multipart(zmq.NOBLOCK)
-                if struct.unpack_from("=H", event[0])[0] & zmq.EVENT_DISCONNECTED:
-                    return True
-        except zmq.Again:
-            return False
+        # The monitor was told to report nothing else.
+        if not self._lost and self._monitor is not None:
+            self._lost = bool(self._monitor.poll(0))
+        return self._lost
 
     def connected(self, deadline_ns: int) -> bool:
         """Wait until the worker's side of the connection stands."""
-        wait_ms = max(0, deadline_ns - time.monotonic_ns()) // 1_000_000
-        return bool(self._socket.poll(wait_ms, zmq.POLLOUT))
+        return bool(self._socket.poll(_milliseconds(deadline_ns), zmq.POLLOUT))
 
     def send(self, data: bytes) -> bool:
         """Send a message, or tell that it cannot be sent now."""
@@ -114,14 +108,13 @@ class Channel:
 
     def wait(self, deadline_ns: int) -> Wait:
         """Wait for a message or for the loss of the connection."""
-        left_ns = deadline_ns - time.monotonic_ns()
-        if left_ns <= 0:
+        ready = dict(self._poller.poll(_milliseconds(deadline_ns)))
+        if not ready:
             return Wait.EXPIRED
-        # Rounded up: a wait of 0 ms would spin through the last millisecond.
-        ready = dict(self._poller.poll(-(-left_ns // 1_000_000)))
-        # A last reply outruns the loss of the connection that brought it.
-        if self._socket in ready:
-            return Wait.READY
-        if self._monitor in ready and self.lost():
-            return Wait.READY if self._socket.poll(0) else Wait.LOST
-        return Wait.READY if ready else Wait.EXPIRED
+        # A worker's last reply may come together with the loss of the connection.
+        return Wait.READY if self._socket in ready or self._socket.poll(0) else Wait.LOST
+
+
+def _milliseconds(deadline_ns: int) -> int:
+    """Return how long it is until then, rounded up: 0 would spin through the last one."""
+    return max(0, -(-(deadline_ns - time.monotonic_ns()) // 1_000_000))

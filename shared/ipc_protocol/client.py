@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import zmq
 
@@ -47,7 +47,7 @@ class Client:
         self._pools: dict[int, _Pool] = {}
         self._closed = False
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +98,8 @@ class Client:
 
     def _pool(self) -> _Pool:
         # Another process's channels are never touched: their I/O thread is not here.
-        return self._pools.setdefault(os.getpid(), _Pool())
+        pid = os.getpid()
+        return self._pools.get(pid) or self._pools.setdefault(pid, _Pool())
 
     def _exchange(
         self, pool: _Pool, request: envelope.Request, data: bytes, seconds: float
@@ -155,10 +156,27 @@ class Client:
                 f"this process cannot open another connection to {self._path}",
                 causes=(str(ex),),
             ) from ex
-        if channel.connected(min(deadline_ns, time.monotonic_ns() + self._grace_ns)):
-            return channel
-        channel.close()
-        raise self._unreachable()
+        try:
+            self._await_connection(channel, deadline_ns)
+        except VmFailure:
+            channel.close()
+            raise
+        return channel
+
+    def _await_connection(self, channel: Channel, deadline_ns: int) -> None:
+        """Wait while there is hope: the grace for a worker to come, then while one listens."""
+        while True:
+            now_ns = time.monotonic_ns()
+            if channel.connected(min(deadline_ns, now_ns + self._grace_ns)):
+                return
+            cause = _why_unreachable(self._path)
+            if cause is not None:
+                raise self._unreachable(cause)
+            if now_ns >= deadline_ns:
+                raise VmFailure(
+                    ErrorCode.VMM_TIMEOUT,
+                    f"the worker at {self._path} accepts connections and does not respond",
+                )
 
     def _release(self, pool: _Pool, channel: Channel, *, reusable: bool) -> None:
         if reusable:
@@ -181,17 +199,13 @@ class Client:
             f"the worker at {self._path} went away before it answered {operation}",
         )
 
-    def _unreachable(self) -> VmFailure:
-        message = f"no worker listens at {self._path}"
-        cause = _why_unreachable(self._path)
-        if isinstance(cause, PermissionError):
-            message = f"this user may not connect to the worker at {self._path}"
-        elif cause is None:
-            message = f"the worker at {self._path} accepts connections and does not respond"
-        else:
-            message += f": start it with velum-vmm --ipc {self._path}"
-        causes = () if cause is None else (f"connect: {cause.strerror}",)
-        return VmFailure(ErrorCode.VMM_UNAVAILABLE, message, causes=causes)
+    def _unreachable(self, cause: OSError) -> VmFailure:
+        message = (
+            f"this user may not connect to the worker at {self._path}"
+            if isinstance(cause, PermissionError)
+            else f"no worker listens at {self._path}: start it with velum-vmm --ipc {self._path}"
+        )
+        return VmFailure(ErrorCode.VMM_UNAVAILABLE, message, causes=(f"connect: {cause.strerror}",))
 
 
 def _why_unreachable(path: str) -> OSError | None:
@@ -199,6 +213,8 @@ def _why_unreachable(path: str) -> OSError | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
+        except BlockingIOError:
+            return None  # Its backlog is full: somebody listens, and is behind.
         except OSError as ex:
             return ex
     return None

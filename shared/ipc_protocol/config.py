@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """``VmConfig``: what a VM is made of, field for field as Cloud Hypervisor's API has it.
 
-Only what is acted on is here. Names of the specification that are not built yet are in
-``ipc_protocol.validation``, which refuses them by name.
+Only what is acted on is here, each field with the range it may have by itself; rules
+between fields are in ``ipc_protocol.rules``. Names of the specification that are not
+built yet are in ``ipc_protocol.unsupported`` and are refused by name.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 __all__ = [
     "CpuTopology",
@@ -21,35 +24,41 @@ __all__ = [
     "VmConfig",
 ]
 
+KIB = 1 << 10
 MIB = 1 << 20
+
+VcpuCount = Annotated[int, Meta(ge=1, le=254)]
+"""8-bit APIC ids, of which 255 is the broadcast and one the I/O APIC's."""
+Path = Annotated[str, Meta(min_length=1, max_length=4095)]
+"""A path in the worker's view of the file system; a relative one is from its directory."""
 
 
 class CpuTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the vCPUs are arranged; the product of all four is ``max_vcpus``."""
 
-    threads_per_core: int
-    cores_per_die: int
-    dies_per_package: int
-    packages: int
+    threads_per_core: Annotated[int, Meta(ge=1, le=2)]
+    cores_per_die: VcpuCount
+    dies_per_package: VcpuCount
+    packages: VcpuCount
 
 
-class CpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+class CpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The vCPUs."""
 
-    boot_vcpus: int
-    """vCPUs present at boot, 1 to 254."""
-    max_vcpus: int
+    boot_vcpus: VcpuCount
+    """vCPUs present at boot."""
+    max_vcpus: VcpuCount
     """At least ``boot_vcpus``; more are for hotplug."""
     topology: CpuTopology | None = None
-    max_phys_bits: int = 46
-    """Upper bound of the guest's physical address width, 32 to 52."""
+    max_phys_bits: Annotated[int, Meta(ge=32, le=52)] = 46
+    """Upper bound of the guest's physical address width."""
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The guest's RAM. It is always on memfds and never merged by KSM."""
 
-    size: int
-    """Bytes, a multiple of 4096."""
+    size: Annotated[int, Meta(ge=2 * MIB, multiple_of=4 * KIB)]
+    """Bytes; a kernel is loaded at 1 MiB and needs some room above it."""
     mergeable: bool = False
     """Only false is possible: merging pages across guests leaks what is in them."""
     shared: bool = False
@@ -61,10 +70,10 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PayloadConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the guest starts with; paths are the worker's."""
 
-    kernel: str | None = None
+    kernel: Path | None = None
     """A bzImage, or an ELF image with a PVH note."""
-    cmdline: str | None = None
-    initramfs: str | None = None
+    cmdline: Annotated[str, Meta(max_length=64 * KIB)] | None = None
+    initramfs: Path | None = None
 
 
 class SerialMode(StrEnum):
@@ -82,9 +91,9 @@ class SerialConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """COM1."""
 
     mode: SerialMode = SerialMode.NULL
-    file: str | None = None
+    file: Path | None = None
     """For ``File``: written from the start. For ``Pty``, in ``vm.info``: its path."""
-    socket: str | None = None
+    socket: Path | None = None
     """For ``Socket``: the path the worker listens on."""
 
 

@@ -83,9 +83,17 @@ def encode_request(request: Request) -> bytes:
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """Return the bytes of a reply."""
+    """Return the bytes of a reply.
+
+    Raises:
+        ValueError: When the value is none that can be sent: not the caller's fault, so
+            this is no typed failure.
+    """
     outcome = {"error": reply.error} if reply.error is not None else {"ok": reply.value}
-    return codec.encode({"v": PROTOCOL_VERSION, "id": reply.id, **outcome}, lossy=True)
+    try:
+        return codec.encode({"v": PROTOCOL_VERSION, "id": reply.id, **outcome}, lossy=True)
+    except VmFailure as ex:
+        raise ValueError("the reply cannot be sent") from ex
 
 
 def decode_request(data: bytes) -> Request:

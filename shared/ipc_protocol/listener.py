@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
 import stat
+from pathlib import Path
 from typing import Final
 
 from ipc_protocol.errors import ErrorCode, VmFailure
@@ -87,14 +89,14 @@ def _lock(path: str) -> int:
 
 def _is_still(name: str, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.stat(name, follow_symlinks=False), os.fstat(descriptor))
+        return os.path.samestat(Path(name).lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
 def _remove_stale(path: str) -> None:
     try:
-        mode = os.lstat(path).st_mode
+        mode = Path(path).lstat().st_mode
     except FileNotFoundError:
         return
     except OSError as ex:
@@ -118,7 +120,7 @@ def _bind(path: str) -> socket.socket:
         # connect at any time; chmod then only gives back what the umask took.
         os.fchmod(listener.fileno(), _MODE)
         listener.bind(path)
-        os.chmod(path, _MODE)
+        Path(path).chmod(_MODE)
         listener.listen(_BACKLOG)
     except OSError as ex:
         listener.close()
@@ -127,7 +129,5 @@ def _bind(path: str) -> socket.socket:
 
 
 def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    with contextlib.suppress(FileNotFoundError):
+        Path(path).unlink()

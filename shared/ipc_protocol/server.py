@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import zmq
 
@@ -29,6 +29,7 @@ _QUEUED_PER_PEER: Final = 8
 """A client sends one request at a time; more than a few are late ones or a flood."""
 _LINGER_MS: Final = 500
 """How long ``close`` waits for the last replies to leave."""
+_MAX_CAUSES: Final = 16
 _BATCH: Final = 64
 """Messages refused in one ``receive`` before the loop gets to see its other events."""
 
@@ -93,7 +94,7 @@ class Server:
             self.close()
             raise
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,15 +125,11 @@ class Server:
 
     def reply(self, incoming: Incoming, value: object = None) -> None:
         """Answer a request; one whose caller is gone is forgotten."""
-        result = outcome(lambda: envelope.encode_reply(envelope.Reply(id=incoming.id, value=value)))
-        if isinstance(result, VmError):
-            self.fail(incoming, result)
-        else:
-            self._send(incoming.peer, result)
+        self._answer(incoming.peer, envelope.Reply(id=incoming.id, value=value))
 
     def fail(self, incoming: Incoming, error: VmError) -> None:
         """Answer a request with the reason why it was not done."""
-        self._refuse(incoming.peer, incoming.id, error)
+        self._answer(incoming.peer, envelope.Reply(id=incoming.id, error=error))
 
     def _read(self, peer: bytes, frames: list[bytes]) -> Incoming | None:
         if len(frames) != 1:
@@ -145,7 +142,7 @@ class Server:
                 self.counters.dropped += 1
                 return None
             self.counters.refused += 1
-            self._refuse(peer, ex.correlation, ex.error)
+            self._answer(peer, envelope.Reply(id=ex.correlation, error=ex.error))
             return None
         incoming = Incoming(
             operation=request.operation,
@@ -161,10 +158,10 @@ class Server:
             return None
         return incoming
 
-    def _refuse(self, peer: bytes, correlation: bytes, error: VmError) -> None:
-        self._send(peer, envelope.encode_reply(envelope.Reply(id=correlation, error=error)))
-
-    def _send(self, peer: bytes, data: bytes) -> None:
+    def _answer(self, peer: bytes, reply: envelope.Reply) -> None:
+        data = outcome(lambda: envelope.encode_reply(reply))
+        if isinstance(data, VmError):
+            data = envelope.encode_reply(envelope.Reply(id=reply.id, error=data))
         try:
             self.socket.send_multipart((peer, data), zmq.NOBLOCK)
         except zmq.ZMQError as ex:
@@ -193,7 +190,7 @@ def outcome(function: Callable[[], _T]) -> _T | VmError:
             fields=ex.error.fields,
             reference=ex.error.reference,
         )
-    except Exception as ex:
+    except Exception as ex:  # noqa: BLE001 - whatever it is, the caller gets an answer
         reference = os.urandom(6).hex()
         _log.exception("unexpected failure, reference %s", reference)
         return VmError(
@@ -212,9 +209,6 @@ def causes_of(ex: BaseException) -> tuple[str, ...]:
         causes.append(_text(cause))
         cause = cause.__cause__
     return tuple(causes)
-
-
-_MAX_CAUSES: Final = 16
 
 
 def _text(ex: BaseException) -> str:

@@ -1,28 +1,223 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From any document to a ``VmConfig``, or to all the reasons why it is none."""
+"""From any document to a ``VmConfig``, or to all the reasons why it is none.
+
+msgspec stops at the first error, an operator wants all of them: the walk here follows
+msgspec's own description of the types, so a new field or range in ``config`` needs
+nothing here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
 import msgspec
+from msgspec import inspect
 
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.rules import RULES
+from ipc_protocol.unsupported import UNSUPPORTED, Node, asks_for_nothing
 
-__all__ = ["parse_config", "validate"]
+__all__ = ["MAX_ERRORS", "parse_config", "validate"]
+
+MAX_ERRORS: Final = 100
+"""Fields named in one answer; of a document that is all errors, these are enough."""
+
+_SHOWN: Final = 64
+"""Characters of a client's own text that are repeated to it."""
+_CONSTANTS: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
+_DESCRIPTION: Final = inspect.type_info(VmConfig)
 
 
 def parse_config(document: object) -> VmConfig:
-    """Return the configuration in a decoded document."""
-    try:
-        config = msgspec.convert(document, VmConfig, strict=True)
-    except msgspec.ValidationError as ex:
-        raise VmFailure(
-            ErrorCode.INVALID_CONFIG, str(ex), fields=(FieldError("", str(ex)),)
-        ) from ex
-    return config
+    """Return the configuration in a decoded document.
+
+    Raises:
+        VmFailure: ``invalid_config``, or ``not_supported`` when the only fault is that
+            it asks for what is not built; with every field at fault.
+    """
+    walk = _Walk()
+    clean = walk.value(document, _DESCRIPTION, "", UNSUPPORTED)
+    walk.apply_rules()
+    if walk.invalid:
+        raise _refusal(
+            ErrorCode.INVALID_CONFIG, "the configuration is not valid", walk.invalid, walk.lacking
+        )
+    if walk.lacking:
+        raise _refusal(
+            ErrorCode.NOT_SUPPORTED, "the configuration asks for what is not there", walk.lacking
+        )
+    return msgspec.convert(clean, VmConfig, strict=True)
 
 
 def validate(config: VmConfig) -> tuple[FieldError, ...]:
-    """Return what is wrong with a configuration whose types are right."""
-    del config
-    return ()
+    """Return what is wrong with a configuration that was not made by ``parse_config``."""
+    walk = _Walk()
+    walk.value(msgspec.to_builtins(config), _DESCRIPTION, "", UNSUPPORTED)
+    walk.apply_rules()
+    return tuple(walk.invalid)
+
+
+def _refusal(code: ErrorCode, what: str, *lists: Iterable[FieldError]) -> VmFailure:
+    fields = [each for errors in lists for each in errors]
+    first = f"{fields[0].pointer or 'the document'} {fields[0].message}"
+    rest = len(fields) - 1
+    if rest >= MAX_ERRORS:
+        fields[MAX_ERRORS:] = [FieldError("", f"has {len(fields) - MAX_ERRORS} more such fields")]
+    more = f" (and {rest} more)" if rest else ""
+    return VmFailure(code, f"{what}: {first}{more}", fields=tuple(fields))
+
+
+class _Walk:
+    """One pass over a document along the description of a type."""
+
+    def __init__(self) -> None:
+        self.invalid: list[FieldError] = []
+        self.lacking: list[FieldError] = []
+        self._sound: dict[str, Any] = {}
+
+    def apply_rules(self) -> None:
+        """Check what must hold between the fields found sound."""
+        for rule in RULES:
+            self.invalid.extend(rule(self._sound))
+
+    def value(self, value: object, kind: inspect.Type, pointer: str, others: Node) -> object:
+        """Check one value and return it without what asks for nothing."""
+        if isinstance(kind, inspect.UnionType):
+            if value is None and kind.includes_none:
+                self._sound[pointer] = None
+                return None
+            (kind,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
+        if isinstance(kind, inspect.StructType):
+            return self._struct(value, kind, pointer, others if isinstance(others, dict) else {})
+        if reason := _CHECKS[type(kind)](value, kind):
+            self.invalid.append(FieldError(pointer, f"{reason}, not {_show(value)}"))
+        else:
+            self._sound[pointer] = value
+        return value
+
+    def _struct(
+        self, value: object, kind: inspect.StructType, pointer: str, others: Mapping[str, Node]
+    ) -> object:
+        if not isinstance(value, dict):
+            self.invalid.append(FieldError(pointer, f"must be an object, not {_show(value)}"))
+            return None
+        fields = {field.encode_name: field for field in kind.fields}
+        for name in value:
+            if name not in fields:
+                self._other(value[name], name, pointer, others, known=(*fields, *others))
+        clean = {}
+        for name, field in fields.items():
+            below = f"{pointer}/{name}"
+            if name in value:
+                clean[name] = self.value(value[name], field.type, below, others.get(name, ()))
+            elif not field.required:
+                self._default(msgspec.to_builtins(field.default), below)
+            elif isinstance(field.type, inspect.StructType):
+                # What is required in it is what to say, not that braces are missing.
+                self._struct({}, field.type, below, {})
+            else:
+                self.invalid.append(FieldError(below, "is required"))
+        return clean
+
+    def _other(
+        self,
+        value: object,
+        name: str,
+        pointer: str,
+        others: Mapping[str, Node],
+        known: tuple[str, ...],
+    ) -> None:
+        """Judge a field that the type does not have."""
+        below = f"{pointer}/{_escape(name)}"
+        node = others.get(name)
+        if node is None:
+            self.invalid.append(FieldError(below, f"is not a known field{self._hint(name, known)}"))
+        elif isinstance(node, tuple):
+            if not asks_for_nothing(value, node):
+                self.lacking.append(FieldError(below, "is not supported yet: leave it out"))
+        elif isinstance(value, dict):
+            for each in value:
+                self._other(value[each], each, below, node, known=tuple(node))
+        elif value is not None:
+            self.invalid.append(FieldError(below, f"must be an object, not {_show(value)}"))
+
+    def _default(self, value: object, pointer: str) -> None:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                self._default(each, f"{pointer}/{name}")
+        else:
+            self._sound[pointer] = value
+
+    def _hint(self, name: str, known: tuple[str, ...]) -> str:
+        if len(name) > _SHOWN or len(self.invalid) >= MAX_ERRORS:
+            return ""
+        import difflib  # noqa: PLC0415 - a worker whose clients make no mistakes never needs it
+
+        near = difflib.get_close_matches(name, known, n=1)
+        return f": did you mean {near[0]}?" if near else ""
+
+
+def _integer(value: object, kind: Any) -> str:
+    fits = (
+        type(value) is int
+        and (kind.ge is None or value >= kind.ge)
+        and (kind.le is None or value <= kind.le)
+        and (kind.multiple_of is None or value % kind.multiple_of == 0)
+    )
+    if fits:
+        return ""
+    reason = "must be a whole number"
+    if kind.multiple_of is not None:
+        reason += f", a multiple of {kind.multiple_of}"
+    if kind.ge is not None:
+        reason += f", from {kind.ge}" if kind.le is not None else f", at least {kind.ge}"
+    if kind.le is not None:
+        reason += f" to {kind.le}"
+    return reason
+
+
+def _boolean(value: object, kind: Any) -> str:  # noqa: ARG001 - one shape for all checks
+    return "" if type(value) is bool else "must be true or false"
+
+
+def _string(value: object, kind: Any) -> str:
+    if not isinstance(value, str):
+        return "must be a string"
+    if len(value) < (kind.min_length or 0):
+        return "must not be empty"
+    if kind.max_length is not None and len(value) > kind.max_length:
+        return f"must have at most {kind.max_length} characters"
+    # Every string becomes an argument of a system call or of the guest's kernel.
+    return "must have no NUL character" if "\0" in value else ""
+
+
+def _choice(value: object, kind: Any) -> str:
+    names = [each.value for each in kind.cls]
+    return "" if type(value) is str and value in names else f"must be one of {', '.join(names)}"
+
+
+_CHECKS: Final[dict[type, Callable[[object, Any], str]]] = {
+    inspect.IntType: _integer,
+    inspect.BoolType: _boolean,
+    inspect.StrType: _string,
+    inspect.EnumType: _choice,
+}
+
+
+def _show(value: object) -> str:
+    """Say what a client gave, in JSON's terms and in few words."""
+    if isinstance(value, str):
+        return ascii(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!a}..."
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if abs(value) < 10**_SHOWN else "a number beyond all bounds"
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    return _CONSTANTS.get(value, "a value that JSON does not have")
+
+
+def _escape(name: str) -> str:
+    """Write a name as part of a JSON pointer (RFC 6901 section 3)."""
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return shown.replace("~", "~0").replace("/", "~1")

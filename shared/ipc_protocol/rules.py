@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between the fields of a ``VmConfig``, beyond each one's own range.
+
+A rule sees the fields that are right by themselves, by JSON pointer and with their
+defaults, and is silent where one it needs is not among them: that one is reported
+already.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from ipc_protocol.config import CpuTopology, SerialMode
+from ipc_protocol.errors import FieldError, VmFailure
+from ipc_protocol.names import endpoint
+
+__all__ = ["RULES", "Fields", "Rule"]
+
+Fields: TypeAlias = Mapping[str, Any]
+Rule: TypeAlias = Callable[[Fields], Iterator[FieldError]]
+
+_HUGE_PAGE: Final = 2 << 20
+
+
+def _vcpus(fields: Fields) -> Iterator[FieldError]:
+    boot, most = fields.get("/cpus/boot_vcpus"), fields.get("/cpus/max_vcpus")
+    if boot is not None and most is not None and boot > most:
+        yield FieldError(
+            "/cpus/max_vcpus", f"must be at least boot_vcpus, which is {boot}, not {most}"
+        )
+
+
+def _topology(fields: Fields) -> Iterator[FieldError]:
+    names = CpuTopology.__struct_fields__
+    parts = [fields.get(f"/cpus/topology/{name}") for name in names]
+    most = fields.get("/cpus/max_vcpus")
+    counts = [part for part in parts if part is not None]
+    if most is None or len(counts) < len(names):
+        return
+    if (product := math.prod(counts)) != most:
+        yield FieldError(
+            "/cpus/topology",
+            f"must multiply up to max_vcpus, which is {most}; {' * '.join(names)} is {product}",
+        )
+
+
+def _memory(fields: Fields) -> Iterator[FieldError]:
+    size, bits = fields.get("/memory/size"), fields.get("/cpus/max_phys_bits")
+    if fields.get("/memory/mergeable"):
+        yield FieldError(
+            "/memory/mergeable",
+            "must be false: merged pages let one guest find out what another has in memory",
+        )
+    if size is None:
+        return
+    if fields.get("/memory/hugepages") and size % _HUGE_PAGE:
+        yield FieldError(
+            "/memory/size", f"must be a multiple of {_HUGE_PAGE} with hugepages, not {size}"
+        )
+    if bits is not None and size >> bits:
+        yield FieldError(
+            "/memory/size",
+            f"must fit into max_phys_bits of physical addresses: {size} needs more than {bits}",
+        )
+
+
+def _payload(fields: Fields) -> Iterator[FieldError]:
+    if "/payload/kernel" in fields and fields["/payload/kernel"] is None:
+        yield FieldError(
+            "/payload/kernel",
+            "is required: the path of a bzImage, or of an ELF image with a PVH note",
+        )
+
+
+def _serial(fields: Fields) -> Iterator[FieldError]:
+    mode = fields.get("/serial/mode")
+    for needs, name in ((SerialMode.FILE, "file"), (SerialMode.SOCKET, "socket")):
+        pointer = f"/serial/{name}"
+        if mode == needs and pointer in fields and fields[pointer] is None:
+            yield FieldError(pointer, f"is required with mode {needs}: the path of the {name}")
+    path = fields.get("/serial/socket")
+    if mode == SerialMode.SOCKET and path is not None:
+        try:
+            endpoint(path)
+        except VmFailure as ex:
+            yield FieldError("/serial/socket", ex.error.message)
+
+
+RULES: Final[tuple[Rule, ...]] = (_vcpus, _topology, _memory, _payload, _serial)
