@@ -72,7 +72,7 @@ def name_segment(text: str) -> bytes:
 
 
 def name_string(path: str) -> bytes:
-    """Encode a path such as ``\\_SB.PCI0`` (20.2.2)."""
+    r"""Encode a path such as ``\_SB.PCI0`` (20.2.2)."""
     rest = path.lstrip("\\^")
     prefix = path[: len(path) - len(rest)]
     if prefix.strip("^") not in ("", "\\") or (len(prefix) > 1 and "\\" in prefix):

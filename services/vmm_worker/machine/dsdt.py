@@ -148,7 +148,7 @@ def event_device() -> bytes:
             aml.store(aml.name_string(flags), pending),
             aml.if_(
                 aml.and_(pending, aml.integer(GED_FLAG_POWER_BUTTON)),
-                aml.notify("\\_SB.PWRB", NOTIFY_BUTTON_PRESSED),
+                aml.notify("PWRB", NOTIFY_BUTTON_PRESSED),
             ),
             serialized=True,
         ),

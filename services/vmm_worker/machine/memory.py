@@ -56,9 +56,7 @@ def memory_map(size: int) -> tuple[MapEntry, ...]:
     low = low_ram_end(size)
     entries = [
         MapEntry(0, layout.LEGACY_START, MapKind.RAM),
-        MapEntry(
-            layout.LEGACY_START, layout.LEGACY_END - layout.LEGACY_START, MapKind.RESERVED
-        ),
+        MapEntry(layout.LEGACY_START, layout.LEGACY_END - layout.LEGACY_START, MapKind.RESERVED),
         MapEntry(layout.LEGACY_END, low - layout.LEGACY_END, MapKind.RAM),
         MapEntry(layout.PLATFORM_MMIO, layout.PLATFORM_MMIO_SIZE, MapKind.RESERVED),
         MapEntry(layout.ECAM, layout.ECAM_SIZE, MapKind.RESERVED),
