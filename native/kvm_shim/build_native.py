@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describe the extension module `kvm_shim._native` to cffi and setuptools.
+
+The declarations are the public header's own, between its two "cffi" marks; the sources
+are every file in src/. The environment variable VELUM_SANITIZE (for example
+"address,undefined") builds with those sanitizers.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+__all__ = ["WARNINGS", "ffibuilder"]
+
+HERE = Path(__file__).resolve().parent
+# Extension sources have to be named relative to the directory of setup.py.
+ROOT = HERE.parent.parent
+HEADER = HERE / "include" / "kvm_shim.h"
+
+# For our own sources only: what cffi generates and Python.h would not pass (see setup.py).
+WARNINGS = [
+    "-std=gnu11",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
+    "-Wpointer-arith",
+    "-Wcast-qual",
+    "-Wwrite-strings",
+    "-Wvla",
+    "-Wundef",
+    "-Wformat=2",
+    "-Wimplicit-fallthrough",
+    "-Werror",
+]
+
+
+def declarations() -> str:
+    """Return the C declarations of the public header."""
+    match = re.search(r"/\* cffi: begin \*/(.*)/\* cffi: end \*/", HEADER.read_text(), re.DOTALL)
+    if match is None:
+        raise SystemExit(f"{HEADER}: the cffi marks are missing")
+    return match.group(1)
+
+
+def relative(paths: list[Path]) -> list[str]:
+    """Return the paths in a stable order, relative to the project's root."""
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
+
+
+def sanitizer_flags() -> list[str]:
+    """Return the flags for the sanitizers that the environment asks for."""
+    names = os.environ.get("VELUM_SANITIZE", "")
+    if not names:
+        return []
+    return [
+        f"-fsanitize={names}",
+        "-fno-sanitize-recover=all",
+        "-fno-omit-frame-pointer",
+        "-g",
+        "-O1",
+    ]
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations())
+ffibuilder.set_source(
+    "kvm_shim._native",
+    '#include "kvm_shim.h"',
+    sources=relative(list((HERE / "src").glob("*.c"))),
+    depends=relative([HEADER, *(HERE / "src").glob("*.h")]),
+    include_dirs=relative([HEADER.parent]),
+    define_macros=[("_GNU_SOURCE", "1")],
+    extra_compile_args=["-O2", "-fvisibility=hidden", "-pthread", *sanitizer_flags()],
+    extra_link_args=["-pthread", "-Wl,-z,relro,-z,now", *sanitizer_flags()],
+)

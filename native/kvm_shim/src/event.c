@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "event.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "device.h"
+#include "error.h"
+#include "vcpu.h"
+#include "vm.h"
+
+#define NO_VCPU UINT32_MAX
+
+int event_init(struct event_queue *queue, kvmshim_error *err)
+{
+    int ret = pthread_mutex_init(&queue->lock, NULL);
+
+    if (ret != 0)
+        return error_set(err, -ret, "event queue lock");
+    queue->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (queue->fd < 0) {
+        ret = error_set(err, -errno, "event queue eventfd");
+        pthread_mutex_destroy(&queue->lock);
+        return ret;
+    }
+    return 0;
+}
+
+void event_free(struct event_queue *queue)
+{
+    close(queue->fd);
+    pthread_mutex_destroy(&queue->lock);
+}
+
+uint64_t machine_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static bool halts(uint32_t kind)
+{
+    return kind != KVMSHIM_EVENT_SERIAL_HANGUP;
+}
+
+void event_post(kvmshim_vm *vm, kvmshim_event *event)
+{
+    struct event_queue *queue = &vm->events;
+    const struct vcpu *vcpu = vcpu_current(vm);
+    /* The last place is kept for the one halting event, which must never be lost. */
+    uint32_t room = halts(event->kind) ? EVENTS_MAX : EVENTS_MAX - 1;
+
+    event->time_ns = machine_now_ns();
+    event->vcpu = vcpu == NULL ? NO_VCPU : vcpu->index;
+    if (halts(event->kind) && !control_halt(vm))
+        return;
+    pthread_mutex_lock(&queue->lock);
+    if (queue->count < room) {
+        queue->events[(queue->first + queue->count) % EVENTS_MAX] = *event;
+        queue->count++;
+        eventfd_write(queue->fd, 1);
+    }
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void machine_event(kvmshim_vm *vm, uint32_t kind, const char *source)
+{
+    kvmshim_event event = {.kind = kind};
+
+    strncpy(event.source, source, sizeof(event.source) - 1);
+    event_post(vm, &event);
+}
+
+int kvmshim_vm_event_fd(kvmshim_vm *vm)
+{
+    return vm->events.fd;
+}
+
+int kvmshim_vm_event_next(kvmshim_vm *vm, kvmshim_event *event)
+{
+    struct event_queue *queue = &vm->events;
+    int found = 0;
+    eventfd_t drained;
+
+    pthread_mutex_lock(&queue->lock);
+    if (queue->count > 0) {
+        *event = queue->events[queue->first];
+        queue->first = (queue->first + 1) % EVENTS_MAX;
+        queue->count--;
+        found = 1;
+    }
+    if (queue->count == 0)
+        eventfd_read(queue->fd, &drained);
+    pthread_mutex_unlock(&queue->lock);
+    return found;
+}

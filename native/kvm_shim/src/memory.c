@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "kvm.h"
+#include "vm.h"
+
+#define PAGE UINT64_C(4096)
+
+_Static_assert(sizeof(struct kvm_userspace_memory_region) == 32, "KVM_SET_USER_MEMORY_REGION");
+
+/* The slot that holds `gpa`, and how many bytes of it follow from there. */
+static const struct memory_slot *slot_at(struct memory *memory, uint64_t gpa, uint64_t *left)
+{
+    uint32_t count = atomic_load_explicit(&memory->count, memory_order_acquire);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct memory_slot *slot = &memory->slots[i];
+
+        /* Unsigned: an address below the slot wraps to more than any size. */
+        if (gpa - slot->gpa < slot->size) {
+            *left = slot->size - (gpa - slot->gpa);
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+void *memory_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size)
+{
+    uint64_t left;
+    const struct memory_slot *slot = slot_at(&vm->memory, gpa, &left);
+
+    if (slot == NULL || size > left)
+        return NULL;
+    return slot->host + (gpa - slot->gpa);
+}
+
+/* Check the whole range before a byte moves, so that a refused copy changes nothing. */
+static int check_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size, kvmshim_error *err)
+{
+    uint64_t at = gpa;
+    uint64_t rest = size;
+
+    while (rest != 0) {
+        uint64_t left;
+
+        if (at < gpa || slot_at(&vm->memory, at, &left) == NULL)
+            return error_set(err, -EFAULT,
+                             "guest range 0x%" PRIx64 "+0x%" PRIx64 ": no RAM at 0x%" PRIx64, gpa,
+                             size, at);
+        if (left > rest)
+            left = rest;
+        at += left;
+        rest -= left;
+    }
+    return 0;
+}
+
+/* The longest run of host memory from the start of a checked range. */
+static uint8_t *next_piece(kvmshim_vm *vm, uint64_t gpa, uint64_t rest, uint64_t *length)
+{
+    uint64_t left = 0;
+    const struct memory_slot *slot = slot_at(&vm->memory, gpa, &left);
+
+    *length = left < rest ? left : rest;
+    return slot->host + (gpa - slot->gpa);
+}
+
+int kvmshim_memory_write(kvmshim_vm *vm, uint64_t gpa, const void *data, uint64_t size,
+                         kvmshim_error *err)
+{
+    const uint8_t *from = data;
+    int ret = check_range(vm, gpa, size, err);
+
+    while (ret == 0 && size != 0) {
+        uint64_t length;
+        uint8_t *host = next_piece(vm, gpa, size, &length);
+
+        memcpy(host, from, length);
+        from += length;
+        gpa += length;
+        size -= length;
+    }
+    return ret;
+}
+
+int kvmshim_memory_read(kvmshim_vm *vm, uint64_t gpa, void *data, uint64_t size,
+                        kvmshim_error *err)
+{
+    uint8_t *to = data;
+    int ret = check_range(vm, gpa, size, err);
+
+    while (ret == 0 && size != 0) {
+        uint64_t length;
+        const uint8_t *host = next_piece(vm, gpa, size, &length);
+
+        memcpy(to, host, length);
+        to += length;
+        gpa += length;
+        size -= length;
+    }
+    return ret;
+}
+
+int kvmshim_memory_load(kvmshim_vm *vm, uint64_t gpa, int fd, uint64_t offset, uint64_t size,
+                        kvmshim_error *err)
+{
+    int ret;
+
+    if (offset > INT64_MAX || size > INT64_MAX - offset)
+        return error_set(err, -EINVAL, "file range 0x%" PRIx64 "+0x%" PRIx64, offset, size);
+    ret = check_range(vm, gpa, size, err);
+    while (ret == 0 && size != 0) {
+        uint64_t length;
+        uint8_t *host = next_piece(vm, gpa, size, &length);
+        ssize_t got = pread(fd, host, length, (off_t)offset);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set(err, -errno, "read guest memory from fd %d at 0x%" PRIx64, fd,
+                             offset);
+        if (got == 0)
+            return error_set(err, -EIO, "fd %d ends at 0x%" PRIx64 ", 0x%" PRIx64 " bytes short",
+                             fd, offset, size);
+        gpa += (uint64_t)got;
+        offset += (uint64_t)got;
+        size -= (uint64_t)got;
+    }
+    return ret;
+}
+
+static bool overlaps(struct memory *memory, uint64_t gpa, uint64_t size)
+{
+    uint32_t count = atomic_load_explicit(&memory->count, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct memory_slot *slot = &memory->slots[i];
+
+        if (gpa - slot->gpa < slot->size || slot->gpa - gpa < size)
+            return true;
+    }
+    return false;
+}
+
+static int prefault(const struct memory_slot *slot, kvmshim_error *err)
+{
+    if (madvise(slot->host, slot->size, MADV_POPULATE_WRITE) == 0)
+        return 0;
+    /* Linux before 5.14 has no such advice; allocating the file's pages is what it can do. */
+    if (errno == EINVAL && fallocate(slot->fd, 0, 0, (off_t)slot->size) == 0)
+        return 0;
+    /* Whatever the kernel calls it (a full hugetlb pool is EFAULT), it means one thing. */
+    return error_set(err, -ENOMEM, "prefault 0x%" PRIx64 " bytes of guest RAM", slot->size);
+}
+
+/* Make the memfd and map it; what was made stays in *slot for slot_free(). */
+static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
+{
+    unsigned int memfd_flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    void *host;
+
+    if (flags & KVMSHIM_MEMORY_HUGEPAGES)
+        memfd_flags |= MFD_HUGETLB;
+    slot->fd = memfd_create("guest-ram", memfd_flags);
+    if (slot->fd < 0)
+        return error_set(err, -errno, "memfd_create for guest RAM");
+    if (ftruncate(slot->fd, (off_t)slot->size) < 0)
+        return error_set(err, -errno, "size guest RAM to 0x%" PRIx64, slot->size);
+    /* A memfd handed to another process must not be cut short under a running guest. */
+    if (fcntl(slot->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return error_set(err, -errno, "seal guest RAM");
+    host = mmap(NULL, slot->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, slot->fd, 0);
+    if (host == MAP_FAILED)
+        return error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest RAM", slot->size);
+    slot->host = host;
+    /*
+     * Guest RAM goes neither into a child nor into a core dump. Without MADV_MERGEABLE, KSM
+     * never touches it: merged pages are a side channel between guests.
+     */
+    if (madvise(host, slot->size, MADV_DONTFORK) < 0 ||
+        madvise(host, slot->size, MADV_DONTDUMP) < 0)
+        return error_set(err, -errno, "madvise guest RAM");
+    if ((flags & KVMSHIM_MEMORY_THP) && madvise(host, slot->size, MADV_HUGEPAGE) < 0)
+        return error_set(err, -errno, "madvise(MADV_HUGEPAGE) guest RAM");
+    if (flags & KVMSHIM_MEMORY_PREFAULT)
+        return prefault(slot, err);
+    return 0;
+}
+
+static void slot_free(struct memory_slot *slot)
+{
+    if (slot->host != NULL)
+        munmap(slot->host, slot->size);
+    if (slot->fd >= 0)
+        close(slot->fd);
+}
+
+int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
+                       kvmshim_error *err)
+{
+    const uint32_t known =
+        KVMSHIM_MEMORY_PREFAULT | KVMSHIM_MEMORY_HUGEPAGES | KVMSHIM_MEMORY_THP;
+    struct memory *memory = &vm->memory;
+    uint32_t count = atomic_load_explicit(&memory->count, memory_order_relaxed);
+    struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1};
+    struct kvm_userspace_memory_region region;
+    int ret;
+
+    if (size == 0 || (gpa | size) % PAGE != 0 || size > INT64_MAX || gpa > UINT64_MAX - size)
+        return error_set(err, -EINVAL, "guest RAM 0x%" PRIx64 "+0x%" PRIx64, gpa, size);
+    if (flags & ~known)
+        return error_set(err, -EINVAL, "guest RAM flags 0x%x", flags);
+    if (overlaps(memory, gpa, size))
+        return error_set(err, -EEXIST, "guest RAM 0x%" PRIx64 "+0x%" PRIx64 " overlaps other RAM",
+                         gpa, size);
+    if (count == MEMORY_SLOTS_MAX)
+        return error_set(err, -ENOSPC, "more than %d RAM slots", MEMORY_SLOTS_MAX);
+    ret = slot_map(&slot, flags, err);
+    if (ret < 0)
+        goto fail;
+    region = (struct kvm_userspace_memory_region){
+        .slot = count,
+        .guest_phys_addr = gpa,
+        .memory_size = size,
+        .userspace_addr = (uintptr_t)slot.host,
+    };
+    ret = kvm_call(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+    if (ret < 0) {
+        error_set(err, ret, "KVM_SET_USER_MEMORY_REGION 0x%" PRIx64 "+0x%" PRIx64, gpa, size);
+        goto fail;
+    }
+    memory->slots[count] = slot;
+    atomic_store_explicit(&memory->count, count + 1, memory_order_release);
+    return 0;
+
+fail:
+    slot_free(&slot);
+    return ret;
+}
+
+void memory_free(struct memory *memory)
+{
+    uint32_t count = atomic_load_explicit(&memory->count, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < count; i++)
+        slot_free(&memory->slots[i]);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest RAM: which host memory answers a guest-physical range. */
+#ifndef KVM_SHIM_MEMORY_H
+#define KVM_SHIM_MEMORY_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "kvm_shim.h"
+
+#define MEMORY_SLOTS_MAX 64
+
+struct memory_slot {
+    uint64_t gpa;
+    uint64_t size;
+    uint8_t *host;
+    int fd;
+};
+
+/*
+ * Slots are only ever appended, and the count is published after the slot it covers: a
+ * device thread may translate addresses while the control thread adds memory, without a
+ * lock. A handful of slots makes a search unnecessary.
+ */
+struct memory {
+    _Atomic uint32_t count;
+    struct memory_slot slots[MEMORY_SLOTS_MAX];
+};
+
+/*
+ * The host address of guest-physical [gpa, gpa + size), or NULL when any byte of it is not
+ * RAM or the range crosses two slots (whose host memory is not adjacent). `size` > 0.
+ */
+void *memory_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size);
+
+void memory_free(struct memory *memory);
+
+#endif
