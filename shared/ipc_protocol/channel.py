@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from enum import Enum
 from typing import Final
@@ -17,9 +19,6 @@ __all__ = ["Channel", "Wait"]
 _RECONNECT_MS: Final = 20
 _RECONNECT_MAX_MS: Final = 1000
 
-_contexts: Final[dict[int, zmq.Context[zmq.Socket[bytes]]]] = {}
-"""One context, hence one I/O thread, for all clients of a process; a fork makes its own."""
-
 
 class Wait(Enum):
     """What a wait ended with."""
@@ -29,18 +28,33 @@ class Wait(Enum):
     EXPIRED = "expired"
 
 
-def _context() -> zmq.Context[zmq.Socket[bytes]]:
-    pid = os.getpid()
-    context = _contexts.get(pid)
-    if context is None:
-        made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        context = _contexts.setdefault(pid, made)
-        if context is made:
-            # A channel has three sockets: its own and both ends of its monitor.
-            made.set(zmq.MAX_SOCKETS, made.get(zmq.SOCKET_LIMIT))
-        else:
-            made.term()
-    return context
+class _Context:
+    """The ZeroMQ context of a process, hence its one I/O thread, while a channel is open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._channels = 0
+
+    def take(self) -> zmq.Context[zmq.Socket[bytes]]:
+        with self._lock:
+            if self._context is None:
+                self._context = zmq.Context()
+                # A channel has three sockets: its own and both ends of its monitor.
+                self._context.set(zmq.MAX_SOCKETS, self._context.get(zmq.SOCKET_LIMIT))
+            self._channels += 1
+            return self._context
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._channels -= 1
+            if self._channels == 0 and self._context is not None:
+                self._context.term()
+                self._context = None
+
+
+_contexts: Final[dict[int, _Context]] = {}
+"""By process id: a fork has the parent's sockets, but not its I/O thread."""
 
 
 class Channel:
@@ -51,38 +65,37 @@ class Channel:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._socket: zmq.Socket[bytes] = _context().socket(zmq.DEALER)
-        self._monitor: zmq.Socket[bytes] | None = None
-        self._lost = False
-        self._poller = zmq.Poller()
-        try:
-            self._socket.linger = 0
+        pid = os.getpid()
+        shared = _contexts.get(pid) or _contexts.setdefault(pid, _Context())
+        with contextlib.ExitStack() as undo:
+            context = shared.take()
+            undo.callback(shared.give_back)
+            self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+            undo.callback(self._socket.close, linger=0)
             # Queue nothing for a worker that is not there.
             self._socket.immediate = True
             self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
             self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
             self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
-            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(
+                zmq.EVENT_DISCONNECTED
+            )
+            undo.callback(self._monitor.close, linger=0)
+            undo.callback(self._socket.disable_monitor)
+            self._poller = zmq.Poller()
             self._poller.register(self._socket, zmq.POLLIN)
             self._poller.register(self._monitor, zmq.POLLIN)
             self._socket.connect(endpoint)
-        except BaseException:
-            self.close()
-            raise
+            self._undo = undo.pop_all()
 
     def close(self) -> None:
         """Close the sockets; what was not sent is dropped."""
-        if self._monitor is not None:
-            self._socket.disable_monitor()
-            self._monitor.close(linger=0)
-        self._socket.close(linger=0)
+        self._undo.close()
 
     def lost(self) -> bool:
         """Tell whether the connection broke since it was made."""
-        # The monitor was told to report nothing else.
-        if not self._lost and self._monitor is not None:
-            self._lost = bool(self._monitor.poll(0))
-        return self._lost
+        # The monitor reports nothing else, and is never read: once true, always true.
+        return bool(self._monitor.poll(0))
 
     def connected(self, deadline_ns: int) -> bool:
         """Wait until the worker's side of the connection stands."""
@@ -96,23 +109,19 @@ class Channel:
             return False
         return True
 
-    def receive(self) -> bytes | None:
-        """Return a message that has arrived; what is no single frame is dropped."""
-        try:
-            while True:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-                if len(frames) == 1:
-                    return frames[0]
-        except zmq.Again:
-            return None
-
     def wait(self, deadline_ns: int) -> Wait:
         """Wait for a message or for the loss of the connection."""
-        ready = dict(self._poller.poll(_milliseconds(deadline_ns)))
+        left = _milliseconds(deadline_ns)
+        ready = dict(self._poller.poll(left)) if left else None
         if not ready:
             return Wait.EXPIRED
         # A worker's last reply may come together with the loss of the connection.
         return Wait.READY if self._socket in ready or self._socket.poll(0) else Wait.LOST
+
+    def receive(self) -> bytes | None:
+        """Return the message that a wait ended with, or ``None`` if it is none of ours."""
+        frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        return frames[0] if len(frames) == 1 else None
 
 
 def _milliseconds(deadline_ns: int) -> int:

@@ -110,7 +110,7 @@ class Client:
             if not channel.send(data):
                 raise self._gone(request.operation)
             while (outcome := channel.wait(request.deadline_ns)) is Wait.READY:
-                reply = self._reply_to(request.id, channel)
+                reply = self._reply_to(request.id, channel.receive())
                 if reply is not None:
                     reusable = True
                     return reply
@@ -119,25 +119,21 @@ class Client:
             # Its reply, should it come, is dropped by whoever uses the channel next.
             reusable = True
             raise self._late(request.operation, seconds)
-        except envelope.EnvelopeFailure:
-            reusable = True
-            raise
         finally:
             self._release(pool, channel, reusable=reusable)
 
     @staticmethod
-    def _reply_to(correlation: bytes, channel: Channel) -> envelope.Reply | None:
-        """Return the reply awaited if it has come; anything else that came is dropped."""
-        while (data := channel.receive()) is not None:
-            try:
-                reply = envelope.decode_reply(data)
-            except envelope.EnvelopeFailure as ex:
-                if ex.correlation == correlation:
-                    raise
-                continue
-            if reply.id == correlation:
-                return reply
-        return None
+    def _reply_to(correlation: bytes, data: bytes | None) -> envelope.Reply | None:
+        """Return the reply in a message if it is the one awaited; any other is dropped."""
+        if data is None:
+            return None
+        try:
+            reply = envelope.decode_reply(data)
+        except envelope.EnvelopeFailure as ex:
+            if ex.correlation == correlation:
+                raise
+            return None
+        return reply if reply.id == correlation else None
 
     def _connect(self, pool: _Pool, deadline_ns: int) -> Channel:
         while True:
