@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+from http import HTTPStatus
 
+import msgspec
 from ipc_protocol.errors import ApiError, ApiFailure, ErrorCode, FieldError, VmFailure
+
+from api_server.status import STATUS
 
 __all__ = ["explain", "failure"]
 
@@ -21,19 +25,20 @@ def failure(code: ErrorCode, message: str, *, fields: tuple[FieldError, ...] = (
 def explain(ex: BaseException) -> ApiError:
     """Turn whatever a request ended with into what its client is told.
 
-    An exception that nobody foresaw is a fault of ours: its traceback goes to the log and only
-    the reference to it goes out.
+    A fault of ours goes to the log whole, and to the client as a reference to it; a worker's
+    comes with the reference into the worker's log.
     """
     if isinstance(ex, ApiFailure):
-        return ex.error
-    if isinstance(ex, VmFailure):
-        if ex.error.code is ErrorCode.INTERNAL:
-            _log.error("internal error of a worker, reference %s", ex.error.reference)
-        return ApiError.wrap(ex.error)
-    reference = secrets.token_hex(8)
-    _log.error("internal error, reference %s", reference, exc_info=ex)
-    return ApiError(
-        code=ErrorCode.INTERNAL,
-        message="The API server failed on this request; its log has the details",
-        reference=reference,
-    )
+        error = ex.error
+    elif isinstance(ex, VmFailure):
+        error = ApiError.wrap(ex.error)
+    else:
+        error = ApiError(
+            code=ErrorCode.INTERNAL,
+            message="The API server failed on this request; its log has the details",
+        )
+    if STATUS[error.code] is HTTPStatus.INTERNAL_SERVER_ERROR:
+        if error.reference is None:
+            error = msgspec.structs.replace(error, reference=secrets.token_hex(8))
+        _log.error("internal error, reference %s", error.reference, exc_info=ex)
+    return error

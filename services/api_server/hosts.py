@@ -26,5 +26,7 @@ def vm_name(host: str, default: str) -> str:
     Raises:
         VmFailure: ``vm_unknown`` for a host that no VM can have.
     """
-    name = _PORT.sub("", host.strip()).lower()
+    name = _PORT.sub("", host.strip(" \t"))
+    if name.isascii():  # elsewhere in Unicode there are letters that become ASCII
+        name = name.lower()
     return default if name in ("", "localhost") else check_name(name)

@@ -88,7 +88,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--threads",
         type=_threads,
-        default=8,
+        default=32,
         metavar="N",
         help="requests that may wait for workers at a time (default: %(default)s)",
     )

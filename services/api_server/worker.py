@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import socket
 import struct
@@ -11,6 +12,7 @@ from typing import Any
 
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from ipc_protocol.errors import ErrorCode
 
@@ -22,6 +24,9 @@ __all__ = ["ApiWorker"]
 SERVER_NAME = "Velum API"
 RECEIVE_TIMEOUT = 10
 """Seconds without a byte after which a client in the middle of a request is given up."""
+
+LINGER_MS = 2
+"""How long a thread waits for the next request of the client it has just answered."""
 
 # gunicorn has no setting for the Server header; each Response copies this global.
 wsgi.SERVER = SERVER_NAME  # type: ignore[attr-defined] # imported there, so not in its stub
@@ -47,19 +52,41 @@ class ApiWorker(ThreadWorker):
         os._exit(1)
 
     def handle(self, conn: TConn) -> Any:
-        """Serve the next request of a connection, on a thread of the pool."""
+        """Serve the requests of a connection, on a thread of the pool.
+
+        Between two requests gunicorn hands the connection to the polling thread and gets it back
+        on another thread, four switches that cost more than most requests. So the thread stays
+        with its client for a moment, unless another one waits for a thread.
+        """
         if not conn.initialized:
             limit = struct.pack("@ll", RECEIVE_TIMEOUT, 0)
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        return super().handle(conn)
+        keep = super().handle(conn)
+        while keep is True and self.alive and self._next_request_comes(conn):
+            keep = super().handle(conn)
+        return keep
+
+    def _next_request_comes(self, conn: TConn) -> bool:
+        parser = conn.parser
+        served = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
+        # What was read ahead is for finish_request() to find.
+        if (
+            served > self.cfg.threads
+            or not isinstance(parser, RequestParser)
+            or parser.unreader.buf.getvalue()
+        ):
+            return False
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(LINGER_MS))
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer a request that did not reach the application as HTTP."""
         del req, addr
         if isinstance(exc, ParseException):
             ex: BaseException = failure(ErrorCode.INVALID_REQUEST, f"This is not HTTP/1.1: {exc}")
-            self.log.warning("refused a request: %s", exc)
+            self.log.warning("refused a request: %a", str(exc))
         else:
             ex = exc
         document = problem.problem(explain(ex))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+from api_server.app import create_app
+from api_server.peers import Peers
+from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.messages import Operation
+
+from tests.support.api import Peer
+
+
+class _Broken(Peers):
+    """Workers whose address book is damaged."""
+
+    def locate(self, host):
+        raise LookupError(f"secret of {host}")
+
+
+def _call(app, path, method="GET", body=b"", **environ):
+    """Call the application as gunicorn does and return status, headers, body."""
+    told = {}
+
+    def start_response(status, headers, _exc_info=None):
+        told.update(status=int(status.split()[0]), headers=dict(headers))
+
+    environment = {
+        "REQUEST_METHOD": method,
+        "RAW_URI": path,
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SCRIPT_NAME": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": io.StringIO(),
+        **environ,
+    }
+    answer = b"".join(app(environment, start_response))
+    return told["status"], told["headers"], answer
+
+
+def test_an_unforeseen_exception_is_500_and_says_nothing_but_a_reference(caplog):
+    app = create_app(_Broken(Path("/nowhere"), "default"))
+    with caplog.at_level(logging.INFO):
+        status, headers, body = _call(app, "/api/v1/vmm.ping")
+    assert status == 500
+    assert headers["content-type"] == "application/problem+json"
+    assert b"secret" not in body
+    assert b"Traceback" not in body
+    assert "secret of localhost" in caplog.text
+    reference = body.partition(b'"reference":"')[2].partition(b'"')[0].decode()
+    assert len(reference) == 16
+    assert reference in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/", "*", "", "//", "/api/v1/vmm.ping/", "/api/v2/vmm.ping"])
+def test_any_other_path_is_404(path):
+    app = create_app(_Broken(Path("/nowhere"), "default"))
+    status, headers, body = _call(app, path)
+    assert (status, headers["content-type"]) == (404, "application/problem+json")
+    assert b'"code":"route_not_found"' in body
+
+
+def test_every_request_is_one_line_of_log(caplog):
+    app = create_app(_Broken(Path("/nowhere"), "default"))
+    with caplog.at_level(logging.INFO, logger="api_server.app"):
+        _call(app, "/api/%0a" + "x" * 1000, "PUT", HTTP_HOST="a\nb" * 1000)
+    (record,) = (record for record in caplog.records if record.name == "api_server.app")
+    line = record.getMessage()
+    assert line.startswith("PUT /api/%0a")
+    assert " 404 " in line
+    assert "\n" not in line
+    assert len(line) < 400
+
+
+def test_workers_are_found_by_name_and_forgotten_when_they_go(tmp_path):
+    peers = Peers(tmp_path, "main", timeout=5)
+    with pytest.raises(VmFailure) as failure:
+        peers.locate("web-1")
+    assert failure.value.error.code is ErrorCode.VM_UNKNOWN
+    assert peers.locate("localhost") == tmp_path / "main.ipc"
+
+    for _ in range(2):
+        with Peer(tmp_path / "web-1.ipc") as peer:
+            path = peers.locate("web-1")
+            assert path == peer.path
+            assert peers.call(path, Operation.VMM_PING, None).version == "1"
+        with pytest.raises(VmFailure) as failure:
+            peers.call(path, Operation.VMM_PING, None)
+        assert failure.value.error.code is ErrorCode.VMM_UNAVAILABLE
+        with pytest.raises(VmFailure):
+            peers.locate("web-1")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("peer")]
+    peers.close()
+
+
+def test_a_pinned_worker_answers_for_any_host(tmp_path):
+    path = tmp_path / "some.ipc"
+    peers = Peers(tmp_path, "main", pinned=path)
+    for host in ("", "localhost", "web-1", "%2Frun%2Fx.sock", "../.."):
+        assert peers.locate(host) == path
