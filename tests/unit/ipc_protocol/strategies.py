@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hypothesis strategies for everything that travels between the processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from ipc_protocol.config import (
+    CpusConfig,
+    CpuTopology,
+    MemoryConfig,
+    PayloadConfig,
+    SerialConfig,
+    SerialMode,
+    VmConfig,
+)
+from msgspec import inspect
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+INTEGER = st.integers(-(1 << 63), (1 << 64) - 1)
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | INTEGER | st.floats(allow_nan=False) | TEXT | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+"""What msgpack can carry, never nested too deep."""
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@st.composite
+def cpus(draw: st.DrawFn) -> CpusConfig:
+    """Draw vCPUs whose topology, if they have one, multiplies up."""
+    shape = [draw(st.integers(1, most)) for most in (2, 7, 3, 3)]
+    threads, cores, dies, packages = shape
+    topology = draw(st.none() | st.just(CpuTopology(threads, cores, dies, packages)))
+    most = threads * cores * dies * packages if topology else draw(st.integers(1, 254))
+    return CpusConfig(
+        boot_vcpus=draw(st.integers(1, most)),
+        max_vcpus=most,
+        topology=topology,
+        max_phys_bits=draw(st.integers(38, 52)),
+    )
+
+
+MEMORY = st.builds(
+    MemoryConfig,
+    size=st.integers(1, 1 << 16).map(lambda pages: pages << 21),
+    shared=st.booleans(),
+    hugepages=st.booleans(),
+    prefault=st.booleans(),
+    thp=st.booleans(),
+)
+
+SERIAL = st.one_of(
+    st.builds(
+        SerialConfig,
+        mode=st.sampled_from([SerialMode.OFF, SerialMode.PTY, SerialMode.TTY, SerialMode.NULL]),
+    ),
+    st.builds(SerialConfig, mode=st.just(SerialMode.FILE), file=PATH),
+    st.builds(SerialConfig, mode=st.just(SerialMode.SOCKET), socket=st.text("abc/", min_size=1)),
+)
+
+CONFIG = st.builds(
+    VmConfig,
+    payload=st.builds(
+        PayloadConfig,
+        kernel=PATH,
+        cmdline=st.none()
+        | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+        initramfs=st.none() | PATH,
+    ),
+    cpus=cpus(),
+    memory=MEMORY,
+    serial=SERIAL,
+)
+"""Every configuration that is valid."""
+
+
+def values_of(target: Any) -> st.SearchStrategy[Any]:
+    """Draw values of a type that a signature names."""
+    return CONFIG if target is VmConfig else _values(inspect.type_info(target))
+
+
+_SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
+    inspect.NoneType: st.none(),
+    inspect.IntType: INTEGER,
+    inspect.FloatType: st.floats(allow_nan=False),
+    inspect.StrType: TEXT,
+}
+
+
+def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
+    match kind:
+        case inspect.StructType(cls, fields):
+            parts = {each.name: _values(each.type) for each in fields}
+            drawn = CONFIG if cls is VmConfig else st.builds(cls, **parts)
+        case inspect.EnumType(cls):
+            drawn = st.sampled_from(cls)
+        case inspect.UnionType(types):
+            drawn = st.one_of([_values(each) for each in types])
+        case inspect.VarTupleType(item):
+            drawn = st.lists(_values(item), max_size=4).map(tuple)
+        case inspect.DictType(key, value):
+            drawn = st.dictionaries(_values(key), _values(value), max_size=4)
+        case _:
+            drawn = _SCALARS[type(kind)]
+    return drawn
