@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 __all__ = ["RateLimit", "guest_logger", "set_up"]
@@ -53,8 +54,14 @@ def guest_logger(name: str) -> logging.Logger:
 class RateLimit(logging.Filter):
     """Lets a burst of records of each call site through in a period and counts the rest."""
 
-    def __init__(self, burst: int = BURST, period: float = PERIOD) -> None:
+    def __init__(
+        self,
+        burst: int = BURST,
+        period: float = PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
+        self._clock = clock
         self._burst = burst
         self._period = period
         self._sites: dict[tuple[str, int], tuple[float, int]] = {}
@@ -62,7 +69,7 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether a record may pass."""
         site = (record.pathname, record.lineno)
-        now = time.monotonic()
+        now = self._clock()
         start, count = self._sites.get(site, (now, 0))
         if now - start >= self._period:
             suppressed = count - self._burst

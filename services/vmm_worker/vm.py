@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import Final
 
@@ -90,8 +91,14 @@ class Vm:
 
     def resume(self) -> None:
         """Let the vCPUs run again."""
-        if not self.stopped:
+        if self.stopped:
+            return
+        try:
             self._running.vm.resume()
+        except ShimError as ex:
+            # The guest stopped before it was paused, and its event is yet to be read.
+            if ex.errno != errno.ESHUTDOWN:
+                raise
 
     def nmi(self) -> None:
         """Inject an NMI into every vCPU."""

@@ -58,8 +58,7 @@ class TtyBackend(Backend):
     def __init__(self) -> None:
         self.input = _STDIN
         self.output = _STDOUT
-        # A job in the background has no business with the modes of the shell's terminal.
-        if os.isatty(_STDIN) and os.tcgetpgrp(_STDIN) == os.getpgrp():
+        if os.isatty(_STDIN) and not _in_background(_STDIN):
             TtyBackend._modes = termios.tcgetattr(_STDIN)
             tty.setraw(_STDIN, termios.TCSANOW)
 
@@ -110,25 +109,23 @@ class PtyBackend(Backend):
 
     def __init__(self) -> None:
         try:
-            main, self._client_end = os.openpty()
+            main, client_end = os.openpty()
         except OSError as ex:
             raise VmFailure(
                 ErrorCode.HOST_RESOURCE,
                 "the serial port's pseudo-terminal cannot be opened",
                 causes=(_reason(ex),),
             ) from ex
-        # The client's end stays open here as well: without any client the kernel would
-        # report a hang-up on ours, and forget the modes.
-        tty.setraw(self._client_end, termios.TCSANOW)
-        os.set_blocking(main, False)
+        tty.setraw(client_end, termios.TCSANOW)
+        self.path = os.ttyname(client_end)
+        # Only clients hold it open, so that the port can tell whether there is one.
+        os.close(client_end)
         self.input = self.output = main
-        self.path = os.ttyname(self._client_end)
 
     def close(self) -> None:
-        """Close both ends."""
+        """Close our end; a client's reads and writes fail from now on."""
         if self.output != -1:
             os.close(self.output)
-            os.close(self._client_end)
             self.input = self.output = -1
 
 
@@ -213,6 +210,14 @@ def open_backend(config: SerialConfig) -> Backend:
             return NullBackend()
         case SerialMode.OFF:
             return Backend()
+
+
+def _in_background(terminal: int) -> bool:
+    """Tell whether the shell's terminal belongs to another job now: its modes are not ours."""
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:
+        return False  # No job control: it is not our controlling terminal.
 
 
 def _reason(ex: OSError) -> str:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every cell of the table (state x operation)."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from ipc_protocol.errors import VmFailure
+from ipc_protocol.messages import Operation, VmState
+from vmm_worker.transitions import STATES, TABLE, check
+
+# Written down a second time, and by state, on purpose.
+ALLOWED = {
+    None: "vmm.ping vmm.shutdown vm.create vm.delete",
+    VmState.CREATED: "vmm.ping vmm.shutdown vm.info vm.boot vm.delete",
+    VmState.RUNNING: "vmm.ping vmm.shutdown vm.info vm.counters vm.pause vm.shutdown vm.reboot "
+    "vm.delete vm.power-button vm.nmi",
+    VmState.PAUSED: "vmm.ping vmm.shutdown vm.info vm.counters vm.resume vm.shutdown vm.reboot "
+    "vm.delete vm.power-button vm.nmi",
+    VmState.SHUTDOWN: "vmm.ping vmm.shutdown vm.info vm.boot vm.delete",
+}
+REFUSED = {
+    None: dict.fromkeys(Operation, "vm_not_created"),
+    VmState.CREATED: {
+        **dict.fromkeys(Operation, "vm_not_running"),
+        Operation.VM_CREATE: "vm_already_created",
+    },
+    VmState.RUNNING: {
+        Operation.VM_CREATE: "vm_already_created",
+        Operation.VM_BOOT: "vm_already_running",
+        Operation.VM_RESUME: "vm_not_paused",
+    },
+    VmState.PAUSED: {
+        Operation.VM_CREATE: "vm_already_created",
+        Operation.VM_BOOT: "vm_already_running",
+        Operation.VM_PAUSE: "vm_already_paused",
+    },
+    VmState.SHUTDOWN: {
+        **dict.fromkeys(Operation, "vm_not_running"),
+        Operation.VM_CREATE: "vm_already_created",
+    },
+}
+
+
+def test_the_table_is_complete() -> None:
+    assert set(TABLE) == set(product((None, *VmState), Operation))
+    assert set(STATES) == {None, *VmState}
+
+
+@pytest.mark.parametrize(("state", "operation"), list(product(STATES, Operation)))
+def test_cell(state: VmState | None, operation: Operation) -> None:
+    if operation in ALLOWED[state].split():
+        check(operation, state)
+        return
+    with pytest.raises(VmFailure) as caught:
+        check(operation, state)
+    assert caught.value.error.code == REFUSED[state][operation]
+    assert caught.value.error.message.startswith(f"{operation}: ")
+    assert "{" not in caught.value.error.message
