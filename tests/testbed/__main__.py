@@ -12,13 +12,8 @@ from pathlib import Path
 
 from tests.testbed import cache
 from tests.testbed.image import image
-from tests.testbed.machine import DEFAULT_MEMORY, Job, run
-from tests.testbed.session import MachineDiedError, TimeLimitError
-from tests.testbed.shares import Share
-
-TIME_LIMIT_EXCEEDED = 124
-MACHINE_FAILED = 125
-PROJECT = Path(__file__).parents[2]
+from tests.testbed.jobs import run_job
+from tests.testbed.machine import DEFAULT_MEMORY
 
 
 def arguments() -> argparse.Namespace:
@@ -39,46 +34,26 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_command(options: argparse.Namespace) -> int:
-    """Run the command, again when the machine failed and may be tried again."""
-    environment = dict(pair.split("=", 1) for pair in options.env)
-    environment.setdefault("VELUM_CACHE", str(cache.root()))
-    cache.root().mkdir(parents=True, exist_ok=True)
-    read_only = [cache.root(), *(path.absolute() for path in options.share)]
-    job = Job(
-        command=options.command,
-        directory=Path.cwd(),
-        shares=[Share(PROJECT, writable=True), *(Share(path, writable=False) for path in read_only)],
-        environment=environment,
-        time_limit=options.time_limit,
-        memory=options.memory,
-        console=options.console,
-    )
-    for attempt in range(options.retries + 1):
-        try:
-            return run(job)
-        except TimeLimitError as ex:
-            print(f"testbed: {ex}", file=sys.stderr)
-            return TIME_LIMIT_EXCEEDED
-        except MachineDiedError as ex:
-            print(f"testbed: the machine failed: {ex}", file=sys.stderr)
-            if attempt < options.retries:
-                print(f"testbed: retry {attempt + 1}", file=sys.stderr, flush=True)
-    return MACHINE_FAILED
-
-
 def main() -> int:
     """Do what the command line says."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = arguments()
     if options.verb == "run":
-        return run_command(options)
+        return run_job(
+            options.command,
+            environment=dict(pair.split("=", 1) for pair in options.env),
+            time_limit=options.time_limit,
+            shares=[path.absolute() for path in options.share],
+            memory=options.memory,
+            console=options.console,
+            retries=options.retries,
+        ).status
     if options.verb == "clean":
         cache.clean()
-    elif options.verb == "build":
+        return 0
+    if options.verb == "build":
         image()
-    if options.verb != "clean":
-        print(cache.root())
+    print(cache.root())
     return 0
 
 

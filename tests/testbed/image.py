@@ -21,6 +21,8 @@ BUSYBOX = Path("/bin/busybox")
 PACKAGES = (
     "busybox-static",  # the agent's shell
     "iproute2",
+    "libasan8",  # the sanitizers' runtimes
+    "libubsan1",
     "procps",
     "python3",  # the same as the host's: the project's virtual environment works here
     "qemu-system-x86",  # the peer of the benchmarks

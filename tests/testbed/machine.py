@@ -66,7 +66,11 @@ def run(job: Job) -> int:
         for name in CHANNELS:
             pair = socket.socketpair()
             ours[name], theirs[name] = map(stack.enter_context, pair)
-        command = qemu(files, initramfs, job.memory, console, exports, theirs)
+        command = [
+            *machine(files, initramfs, job.memory, console),
+            *(argument for export in exports for argument in virtiofs(export)),
+            *(argument for name, end in theirs.items() for argument in channel(name, end)),
+        ]
         stack.enter_context(running(command, log, fds=[end.fileno() for end in theirs.values()]))
         for end in theirs.values():
             end.close()
@@ -100,35 +104,39 @@ def write_initramfs(run_dir: Path, files: Image, job: Job, exports: list[Export]
     return initramfs
 
 
-def qemu(
-    files: Image,
-    initramfs: Path,
-    memory: int,
-    console: Path,
-    exports: list[Export],
-    channels: Mapping[str, socket.socket],
-) -> list[str]:
-    """Return the command line of the emulator."""
-    devices: list[str] = []
-    for export in exports:
-        devices += ["-chardev", f"socket,id={export.tag},path={export.socket}"]
-        devices += ["-device", f"vhost-user-fs-pci,chardev={export.tag},tag={export.tag}"]
-    for name, end in channels.items():
-        devices += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
-        devices += ["-device", f"virtserialport,chardev={name},name=testbed.{name}"]
+def machine(files: Image, initramfs: Path, memory: int, console: Path) -> list[str]:
+    """Return the emulator's command line, up to the devices of this run."""
+    # With XSAVE the emulator would let the guests of this machine set XCR0
+    # without its KVM noticing, and their kernels complain.
+    cpu = "max,+svm,+npt,-xsave"
     disk = f"id=disk,file={files.disk},format=raw,if=none,snapshot=on"
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", f"file:{console}"),
         *("-machine", "q35,hpet=off,memory-backend=ram"),
-        *("-accel", "tcg,tb-size=512", "-cpu", "max,+svm,+npt,-xsave", "-smp", "1"),
+        *("-accel", "tcg,tb-size=512", "-cpu", cpu, "-smp", "1"),
         # Shared with virtiofsd, and taken from the host page by page as it is used.
         *("-object", f"memory-backend-memfd,id=ram,size={memory}M,share=on", "-m", f"{memory}M"),
         *("-kernel", str(files.kernel), "-initrd", str(initramfs)),
         *("-append", KERNEL_COMMAND_LINE),
         *("-drive", disk, "-device", "virtio-blk-pci,drive=disk"),
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-        *devices,
+    ]
+
+
+def virtiofs(export: Export) -> list[str]:
+    """Return the arguments for one shared folder."""
+    return [
+        *("-chardev", f"socket,id={export.tag},path={export.socket}"),
+        *("-device", f"vhost-user-fs-pci,chardev={export.tag},tag={export.tag}"),
+    ]
+
+
+def channel(name: str, end: socket.socket) -> list[str]:
+    """Return the arguments for one byte stream between the host and the agent."""
+    return [
+        *("-chardev", f"socket,id={name},fd={end.fileno()}"),
+        *("-device", f"virtserialport,chardev={name},name=testbed.{name}"),
     ]
 
 

@@ -65,7 +65,7 @@ def daemon(path: Path, listener: int) -> list[str]:
     mapped = [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
     help_text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     if "--shared-dir" in help_text.stdout + help_text.stderr:
-        options = [f"--shared-dir={path}", "--sandbox=chroot", "--cache=auto"]
+        options = [f"--shared-dir={path}", "--sandbox=chroot", "--cache=always"]
     else:
-        options = ["-o", f"source={path}", "-o", "sandbox=chroot", "-o", "cache=auto"]
+        options = ["-o", f"source={path}", "-o", "sandbox=chroot", "-o", "cache=always"]
     return [*mapped, program, f"--fd={listener}", "--rlimit-nofile=0", *options]

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every target works on a fresh Debian machine: scripts/setup installs what is missing.
+
+PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench fuzz build clean
+
+help:    ## this list
+	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: build  ## boot a Debian kernel over the API, step by step (KERNEL=, INITRAMFS= replace the guest)
+	@$(PYTHON) -m scripts.demo
+
+test: build  ## run every tier of tests; TIERS="unit kvm" picks some
+	@$(PYTHON) -m tests.run $(TIERS)
+
+lint: build  ## check the style, the types and the C compiler's warnings
+	@$(PYTHON) -m tests.run lint
+
+bench: build  ## measure against QEMU; prints a table and JSON
+	@$(PYTHON) -m tests.integration.performance
+
+fuzz:    ## fuzz the parsers that face the guest for FUZZ_SECONDS each
+	@scripts/setup --fuzz
+	@native/kvm_shim/fuzz/run
+
+build:   ## install what is missing, and build
+	@scripts/setup
+
+clean:   ## remove what was built here; the cache of downloads stays (python3 -m tests.testbed clean)
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find native services shared tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	find native \( -name '*.so' -o -name '*.o' -o -name '_native.c' \) -delete

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the tiers of tests, each where it can run, and adds up their results.
+
+The last line is "N passed, N failed, N skipped". The exit status is 0 only when
+every tier ran and nothing failed.
+"""
+
+import argparse
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support import guests
+from tests.testbed import host
+from tests.testbed.jobs import MACHINE_FAILED, PROJECT, TIME_LIMIT_EXCEEDED, guest_files, run_job
+
+RESULTS = PROJECT / "build/test-results"
+SANITIZED = PROJECT / "build/sanitized"
+NATIVE = PROJECT / "native/kvm_shim"
+TESTS_FAILED = 1
+
+TIER_LIMIT = 900.0
+GROUP_LIMIT = 900.0
+
+
+@dataclass
+class Outcome:
+    """What one run of tests came to."""
+
+    name: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    trouble: str = ""
+
+    def fail(self, trouble: str) -> None:
+        """Count something that went wrong outside of a test."""
+        self.failed += 1
+        self.trouble = trouble
+
+
+def headline(text: str) -> None:
+    """Print what comes next."""
+    print(f"\n=== {text}", flush=True)
+
+
+def execute(
+    command: Sequence[str | Path], environment: Mapping[str, str], limit: float
+) -> tuple[int, int]:
+    """Run a command on this machine; return its status and no retries."""
+    with subprocess.Popen(command, env=os.environ | environment, start_new_session=True) as process:
+        try:
+            return process.wait(limit), 0
+        except subprocess.TimeoutExpired:
+            return TIME_LIMIT_EXCEEDED, 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def execute_in_testbed(
+    command: Sequence[str | Path], environment: Mapping[str, str], limit: float
+) -> tuple[int, int]:
+    """Run a command in the testbed; return its status and how often the testbed failed."""
+    return run_job(list(map(str, command)), environment=environment, time_limit=limit)
+
+
+def pytest(
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    in_testbed: bool = False,
+    limit: float = TIER_LIMIT,
+) -> Outcome:
+    """Run pytest and count what it reports."""
+    headline(f"{name}{' (in the testbed)' if in_testbed else ''}")
+    outcome = Outcome(name)
+    report = RESULTS / f"{name.replace(' ', '-').replace('/', '-')}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={report}"]
+    run = execute_in_testbed if in_testbed else execute
+    started = time.monotonic()
+    status, outcome.retries = run([*command, *arguments], environment or {}, limit)
+    outcome.seconds = time.monotonic() - started
+    count(outcome, report)
+    if status == TIME_LIMIT_EXCEEDED:
+        outcome.fail(f"no end within {limit:.0f} s")
+    elif status == MACHINE_FAILED and in_testbed:
+        outcome.fail("the testbed failed")
+    elif status not in {0, TESTS_FAILED} or (status and not outcome.failed):
+        outcome.fail(f"pytest ended with status {status}")
+    elif outcome.passed + outcome.failed == 0:
+        outcome.fail("no test ran")
+    return outcome
+
+
+def count(outcome: Outcome, report: Path) -> None:
+    """Add the numbers of a JUnit report."""
+    if not report.exists():
+        return
+    for suite in ElementTree.parse(report).iter("testsuite"):
+        tests, failures, errors, skipped = (
+            int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+        )
+        outcome.failed += failures + errors
+        outcome.skipped += skipped
+        outcome.passed += tests - failures - errors - skipped
+
+
+def checks(name: str, commands: Mapping[str, Sequence[str | Path]]) -> Outcome:
+    """Run commands that succeed or fail as a whole."""
+    outcome = Outcome(name)
+    started = time.monotonic()
+    for title, command in commands.items():
+        headline(f"{name}: {title}")
+        status, _ = execute(command, {}, TIER_LIMIT)
+        if status:
+            outcome.fail(title)
+        else:
+            outcome.passed += 1
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def lint() -> list[Outcome]:
+    """Check style, types, and what the C compiler warns of."""
+    warnings = runpy.run_path(str(NATIVE / "build_native.py"))["WARNINGS"]
+    sources = sorted((NATIVE / "src").glob("*.c"))
+    gcc = ["gcc", *warnings, "-fsyntax-only", "-D_GNU_SOURCE", f"-I{NATIVE / 'include'}", *sources]
+    ruff = [Path(sys.executable).with_name("ruff")]
+    commands = {
+        "ruff check": [*ruff, "check", "--no-cache", "."],
+        "ruff format": [*ruff, "format", "--no-cache", "--check", "."],
+        "mypy": [sys.executable, "-m", "mypy"],
+        "C warnings": gcc,
+    }
+    return [checks("lint", commands)]
+
+
+def unit() -> list[Outcome]:
+    """Run what needs no KVM."""
+    return [pytest("unit", "-q", "-m", "not kvm and not linux", "tests")]
+
+
+def kvm() -> list[Outcome]:
+    """Run the tiny guests, on whatever KVM there is."""
+    for name in guests.names():
+        guests.build(name)
+    return [kvm_tests("kvm", {})]
+
+
+def sanitized() -> list[Outcome]:
+    """Run the tiny guests again, on a C core built with ASan and UBSan."""
+    headline("building the C core with ASan and UBSan")
+    sanitizers = {"VELUM_SANITIZE": "address,undefined"}
+    build = [sys.executable, "setup.py", "--quiet", "build", f"--build-base={SANITIZED}"]
+    status, _ = execute([*build, f"--build-lib={SANITIZED}/lib"], sanitizers, TIER_LIMIT)
+    if status:
+        outcome = Outcome("kvm-sanitized")
+        outcome.fail("the C core does not build with the sanitizers")
+        return [outcome]
+    runtimes = [
+        Path(subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip())
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    environment = {
+        "LD_PRELOAD": " ".join(str(path.resolve()) for path in runtimes),
+        "PYTHONPATH": f"{SANITIZED}/lib",
+        # Python keeps what it has until its end: leaks are looked for by other tests.
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    return [kvm_tests("kvm-sanitized", environment)]
+
+
+def kvm_tests(name: str, environment: Mapping[str, str]) -> Outcome:
+    """Run the tier of tiny guests here, or in the testbed where there is no KVM."""
+    required = {"VELUM_REQUIRE_KVM": "1", **environment}
+    arguments = ("-q", "-m", "kvm and not linux", "tests/integration")
+    return pytest(name, *arguments, environment=required, in_testbed=not host.kvm())
+
+
+def linux() -> list[Outcome]:
+    """Run the Linux guests, a fresh testbed for each file where this CPU is too slow."""
+    files = sorted(
+        path.relative_to(PROJECT)
+        for path in (PROJECT / "tests/integration").rglob("test_*.py")
+        if "pytest.mark.linux" in path.read_text()
+    )
+    environment = {"VELUM_REQUIRE_KVM": "1", "VELUM_REQUIRE_LINUX": "1", **guest_files()}
+    outcomes = [
+        pytest(
+            f"linux {path.stem.removeprefix('test_')}",
+            *("-v", "-m", "linux", str(path)),
+            environment=environment,
+            in_testbed=not host.fast_kvm(),
+            limit=GROUP_LIMIT,
+        )
+        for path in files
+    ]
+    if not outcomes:
+        outcomes.append(Outcome("linux"))
+        outcomes[0].fail("there is no test")
+    return outcomes
+
+
+def corpora() -> list[Outcome]:
+    """Run each fuzz target over its corpus, without looking for new inputs."""
+    return [checks("fuzz", {"corpora": [NATIVE / "fuzz/run", "--corpus"]})]
+
+
+TIERS: dict[str, Callable[[], list[Outcome]]] = {
+    "lint": lint,
+    "unit": unit,
+    "kvm": kvm,
+    "sanitized": sanitized,
+    "fuzz": corpora,
+    "linux": linux,
+}
+
+
+def show(outcomes: Sequence[Outcome]) -> None:
+    """Print the table, and the totals as the last line."""
+    headline(f"results ({host.place()})")
+    width = max(len(outcome.name) for outcome in outcomes)
+    columns = ("passed", "failed", "skipped", "retries")
+    print(f"{'':{width}}", *(f"{column:>8}" for column in columns), f"{'seconds':>8}")
+    for outcome in outcomes:
+        numbers = (f"{getattr(outcome, column):8}" for column in columns)
+        note = f"  {outcome.trouble}" if outcome.trouble else ""
+        print(f"{outcome.name:{width}}", *numbers, f"{outcome.seconds:8.1f}{note}")
+    totals = (f"{sum(getattr(o, column) for o in outcomes)} {column}" for column in columns[:3])
+    print(", ".join(totals), flush=True)
+
+
+def main() -> int:
+    """Run the tiers named on the command line, or all of them."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
+    parser.add_argument("tiers", nargs="*", metavar="TIER", help=", ".join(TIERS))
+    names = parser.parse_args().tiers or list(TIERS)
+    for name in names:
+        if name not in TIERS:
+            parser.error(f"no tier {name}; there are {', '.join(TIERS)}")
+    print(f"test: {host.place()}", flush=True)
+    outcomes = [outcome for name in names for outcome in TIERS[name]()]
+    show(outcomes)
+    return 1 if any(outcome.failed for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
