@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The PCI root bus as its devices see it. */
+#ifndef KVM_SHIM_PCI_H
+#define KVM_SHIM_PCI_H
+
+#include <stdint.h>
+
+#include "pci_config.h"
+
+/* One function, embedded in its device. */
+struct pci_function {
+    struct pci_config config;
+    /* Optional: the guest wrote config[reg, reg + size), a range within one aligned dword.
+     * Called with the bus's lock held, so writes arrive one at a time and in order. */
+    void (*written)(struct pci_function *function, uint32_t reg, uint32_t size);
+};
+
+/* Put a function on the bus `pci` (what kvmshim_pci_create() made) at device << 3 | function.
+ * -EEXIST when the place is taken. The function must outlive the bus's last access. */
+int pci_attach(kvmshim_device *pci, uint8_t devfn, struct pci_function *function,
+               kvmshim_error *err);
+
+#endif

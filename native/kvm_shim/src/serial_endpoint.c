@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The I/O thread must never block, yet O_NONBLOCK belongs to the open file description,
+ * which a duplicate shares with the caller, and a terminal's with the shell that started the
+ * caller and every program of that shell. So:
+ *
+ *  - a socket is asked not to block in each call (MSG_DONTWAIT);
+ *  - a regular file does not block;
+ *  - a pipe, a terminal and other devices are opened anew through /proc/self/fd, which gives
+ *    a description of our own;
+ *  - a pty master cannot be (that would make another pty), and a file may not let itself be
+ *    opened (a terminal of another user, no /proc): these get O_NONBLOCK on the shared
+ *    description, and their old flags back at the end.
+ */
+#include "serial_endpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+
+static bool is_pty_master(int fd)
+{
+    unsigned int number;
+
+    return ioctl(fd, TIOCGPTN, &number) == 0;
+}
+
+/* epoll refuses what is always ready: regular files, /dev/null. */
+static bool is_pollable(int fd)
+{
+    struct epoll_event event = {.events = 0};
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    bool pollable = true;
+
+    if (epoll < 0)
+        return true;
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 && errno == EPERM)
+        pollable = false;
+    close(epoll);
+    return pollable;
+}
+
+static int serial_kind_of(int fd, enum serial_kind *kind, kvmshim_error *err)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return error_set(err, -errno, "serial: fd %d", fd);
+    if (S_ISSOCK(status.st_mode)) {
+        socklen_t length = sizeof(int);
+        int type = 0;
+
+        /* Others keep message boundaries: reading with little room would lose bytes. */
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
+            return error_set(err, -EINVAL, "serial: socket %d is not a stream", fd);
+        *kind = SERIAL_SOCKET;
+    } else if (!is_pollable(fd)) {
+        *kind = SERIAL_FILE;
+    } else if (is_pty_master(fd)) {
+        *kind = SERIAL_PTY_MASTER;
+    } else if (isatty(fd)) {
+        *kind = SERIAL_TTY;
+    } else {
+        *kind = SERIAL_PIPE;
+    }
+    return 0;
+}
+
+/*
+ * A pty whose slave was never opened does not report a hangup, but buffers what is written
+ * until it is full. One open and close puts it in the state of having no reader.
+ */
+static void touch_pty_slave(int master)
+{
+    int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+    if (slave >= 0)
+        close(slave);
+}
+
+int serial_endpoint_open(struct serial_endpoint *endpoint, int fd,
+                         enum serial_direction direction, kvmshim_error *err)
+{
+    int wrong = direction == SERIAL_INPUT ? O_WRONLY : O_RDONLY;
+    int mode = direction == SERIAL_INPUT ? O_RDONLY : O_WRONLY;
+    char path[sizeof("/proc/self/fd/") + 11];
+    int flags;
+    int rc;
+
+    *endpoint = (struct serial_endpoint){.fd = -1, .restore = -1};
+    if (fd < 0)
+        return 0;
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return error_set(err, -errno, "serial: fd %d", fd);
+    if ((flags & O_ACCMODE) == wrong)
+        return error_set(err, -EINVAL, "serial: fd %d is not open for %s", fd,
+                         direction == SERIAL_INPUT ? "reading" : "writing");
+    rc = serial_kind_of(fd, &endpoint->kind, err);
+    if (rc < 0)
+        return rc;
+
+    if (endpoint->kind == SERIAL_PIPE || endpoint->kind == SERIAL_TTY) {
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        endpoint->fd = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    }
+    if (endpoint->fd < 0) {
+        endpoint->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (endpoint->fd < 0)
+            return error_set(err, -errno, "serial: duplicate fd %d", fd);
+        endpoint->shared = endpoint->kind != SERIAL_SOCKET && endpoint->kind != SERIAL_FILE;
+    }
+    if (endpoint->kind == SERIAL_PTY_MASTER)
+        touch_pty_slave(endpoint->fd);
+    return 0;
+}
+
+void serial_endpoint_activate(struct serial_endpoint *endpoint)
+{
+    int flags;
+
+    if (endpoint->fd < 0 || !endpoint->shared)
+        return;
+    flags = fcntl(endpoint->fd, F_GETFL);
+    if (flags >= 0 && !(flags & O_NONBLOCK) &&
+        fcntl(endpoint->fd, F_SETFL, flags | O_NONBLOCK) == 0)
+        endpoint->restore = flags;
+}
+
+void serial_endpoint_close(struct serial_endpoint *endpoint)
+{
+    if (endpoint->fd < 0)
+        return;
+    if (endpoint->restore >= 0)
+        fcntl(endpoint->fd, F_SETFL, endpoint->restore);
+    close(endpoint->fd);
+    *endpoint = (struct serial_endpoint){.fd = -1, .restore = -1};
+}
+
+ssize_t serial_endpoint_read(const struct serial_endpoint *endpoint, void *data, size_t size)
+{
+    ssize_t count;
+
+    do {
+        count = endpoint->kind == SERIAL_SOCKET ? recv(endpoint->fd, data, size, MSG_DONTWAIT)
+                                                : read(endpoint->fd, data, size);
+    } while (count < 0 && errno == EINTR);
+    return count < 0 ? -errno : count;
+}
+
+ssize_t serial_endpoint_write(const struct serial_endpoint *endpoint, const void *data,
+                              size_t size)
+{
+    ssize_t count;
+
+    do {
+        count = endpoint->kind == SERIAL_SOCKET
+                    ? send(endpoint->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                    : write(endpoint->fd, data, size);
+    } while (count < 0 && errno == EINTR);
+    return count < 0 ? -errno : count;
+}
+
+bool serial_endpoint_returned(const struct serial_endpoint *endpoint)
+{
+    struct pollfd status = {.fd = endpoint->fd};
+
+    return poll(&status, 1, 0) >= 0 && !(status.revents & POLLHUP);
+}
