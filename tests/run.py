@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def count(outcome: Outcome, report: Path) -> None:
     """Add the numbers of a JUnit report."""
     if not report.exists():
         return
-    for suite in ElementTree.parse(report).iter("testsuite"):
+    for suite in ET.parse(report).iter("testsuite"):
         tests, failures, errors, skipped = (
             int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
         )
@@ -138,7 +138,7 @@ def lint() -> list[Outcome]:
     sources = sorted((NATIVE / "src").glob("*.c"))
     gcc = ["gcc", *warnings, "-fsyntax-only", "-D_GNU_SOURCE", f"-I{NATIVE / 'include'}", *sources]
     ruff = [Path(sys.executable).with_name("ruff")]
-    commands = {
+    commands: dict[str, Sequence[str | Path]] = {
         "ruff check": [*ruff, "check", "--no-cache", "."],
         "ruff format": [*ruff, "format", "--no-cache", "--check", "."],
         "mypy": [sys.executable, "-m", "mypy"],
@@ -163,7 +163,15 @@ def sanitized() -> list[Outcome]:
     """Run the tiny guests again, on a C core built with ASan and UBSan."""
     headline("building the C core with ASan and UBSan")
     sanitizers = {"VELUM_SANITIZE": "address,undefined"}
-    build = [sys.executable, "setup.py", "--quiet", "build", f"--build-base={SANITIZED}"]
+    build = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "setup.py",
+        "--quiet",
+        "build",
+        f"--build-base={SANITIZED}",
+    ]
     status, _ = execute([*build, f"--build-lib={SANITIZED}/lib"], sanitizers, TIER_LIMIT)
     if status:
         outcome = Outcome("kvm-sanitized")
