@@ -25,7 +25,8 @@ struct vcpu {
     uint32_t index;
     int fd;
     struct kvm_run *run;
-    struct bus_reader reader;
+    /* Written at every exit: not in a cache line that another vCPU writes too. */
+    _Alignas(64) struct bus_reader reader;
     struct vcpu_counters counters;
     /* The rest is guarded by the run control's lock. */
     pthread_t thread;
