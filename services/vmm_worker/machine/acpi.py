@@ -44,7 +44,7 @@ LAST_XAPIC_ID = 254
 LINT_NMI = 1
 
 
-def checksum(data: bytes) -> int:
+def checksum(data: bytes | bytearray) -> int:
     """Return the byte that brings the sum of ``data`` to zero."""
     return -sum(data) & 0xFF
 

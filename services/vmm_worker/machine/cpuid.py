@@ -24,23 +24,9 @@ DEFAULT_PHYSICAL_BITS = 36
 
 # Leaves left out altogether, which the guest reads as zeros: the PMU (0xa, 0x23,
 # 0x80000022), SGX, processor trace, AMX, and AMD's SVM, IBS and memory encryption.
-ABSENT_LEAVES = frozenset(
-    # fmt: off
-    (
-        0xA,
-        0x12,
-        0x14,
-        0x1D,
-        0x1E,
-        0x23,
-        0x8000_000A,
-        0x8000_001B,
-        0x8000_001F,
-        0x8000_0022,
-        0x8000_0026,
-    )
-    # fmt: on
-)
+ABSENT_LEAVES = frozenset({0xA, 0x12, 0x14, 0x1D, 0x1E, 0x23}) | {
+    *(0x8000_000A, 0x8000_001B, 0x8000_001F, 0x8000_0022, 0x8000_0026)
+}
 AMX_STATES = (17, 18)
 
 

@@ -47,7 +47,7 @@ class PayloadFile:
         try:
             return os.pread(self.fd, size, offset)
         except OSError as ex:
-            raise unavailable(self.path, self.pointer, ex.strerror) from ex
+            raise unavailable(self.path, self.pointer, ex.strerror or str(ex)) from ex
 
     def load(self, vm: Vm, address: int, offset: int, size: int) -> None:
         """Copy a part of the file into guest RAM.
@@ -155,7 +155,7 @@ def open_file(stack: ExitStack, path: str, pointer: str) -> PayloadFile:
         stack.callback(os.close, fd)
         status = os.fstat(fd)
     except (OSError, ValueError) as ex:  # ValueError: a NUL in the path
-        reason = ex.strerror if isinstance(ex, OSError) else str(ex)
+        reason = getattr(ex, "strerror", None) or str(ex)
         raise unavailable(path, pointer, reason) from ex
     if not stat.S_ISREG(status.st_mode):
         raise unavailable(path, pointer, "it is not a regular file")
