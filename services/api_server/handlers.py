@@ -41,7 +41,7 @@ class Handler:
         resp.status = route.success
         if SIGNATURES[route.operation].result is not None:
             resp.content_type = falcon.MEDIA_JSON
-            resp.data = msgspec.json.encode(value)
+            resp.data = msgspec.json.encode(_without_nulls(msgspec.to_builtins(value)))
 
 
 def _find_route(req: falcon.Request, resp: falcon.Response) -> Route:
@@ -76,3 +76,10 @@ def _typed_body(req: falcon.Request, route: Route) -> object:
             ErrorCode.INVALID_REQUEST, f"{req.path} takes no body; send none, or an empty object"
         )
     return None
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out what is not set, as the specification's server does: absent, not null."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return value

@@ -87,7 +87,7 @@ class SerialMode(StrEnum):
     NULL = "Null"
 
 
-class SerialConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class SerialConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """COM1."""
 
     mode: SerialMode = SerialMode.NULL

@@ -13,7 +13,7 @@ class _Broken:
     def __init__(self, ex):
         self._ex = ex
 
-    def read(self, size):
+    def read(self, _size):
         raise self._ex
 
 
