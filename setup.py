@@ -38,4 +38,8 @@ class BuildNative(build_ext):
         super().build_extension(ext)
 
 
-setup(cffi_modules=[f"{BUILD_SCRIPT}:ffibuilder"], cmdclass={"build_ext": BuildNative})
+setup(
+    cffi_modules=[f"{BUILD_SCRIPT}:ffibuilder"],
+    cmdclass={"build_ext": BuildNative},
+    include_package_data=False,  # the sources are for source distributions only
+)
