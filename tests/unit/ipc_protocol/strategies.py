@@ -99,9 +99,10 @@ _SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
 
 def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
     match kind:
+        case inspect.StructType(cls) if cls is VmConfig:
+            drawn = CONFIG
         case inspect.StructType(cls, fields):
-            parts = {each.name: _values(each.type) for each in fields}
-            drawn = CONFIG if cls is VmConfig else st.builds(cls, **parts)
+            drawn = st.builds(cls, **{each.name: _values(each.type) for each in fields})
         case inspect.EnumType(cls):
             drawn = st.sampled_from(cls)
         case inspect.UnionType(types):

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations: every valid one is taken, every fault of another is named."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, SerialConfig, VmConfig
+from ipc_protocol.errors import ErrorCode, VmError, VmFailure
+from ipc_protocol.unsupported import UNSUPPORTED, Node
+from ipc_protocol.validation import MAX_ERRORS, parse_config, validate
+
+from tests.unit.ipc_protocol.strategies import CONFIG, JSON
+
+KERNEL = {"kernel": "/boot/vmlinuz"}
+
+
+def refusal(document: object) -> VmError:
+    with pytest.raises(VmFailure) as caught:
+        parse_config(document)
+    return caught.value.error
+
+
+def complaints(document: object) -> dict[str, str]:
+    error = refusal(document)
+    assert error.code is ErrorCode.INVALID_CONFIG
+    assert error.fields
+    return {each.pointer: each.message for each in error.fields}
+
+
+def with_fields(pointer: str, value: object) -> dict[str, Any]:
+    """Put one value into an otherwise valid document."""
+    document: dict[str, Any] = {
+        "payload": dict(KERNEL),
+        "cpus": {"boot_vcpus": 1, "max_vcpus": 1},
+        "memory": {"size": 1 << 29},
+    }
+    *parents, name = pointer.split("/")[1:]
+    place = document
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[name] = value
+    return document
+
+
+@given(CONFIG)
+def test_every_valid_configuration_is_taken(config: VmConfig) -> None:
+    assert validate(config) == ()
+    assert parse_config(msgspec.to_builtins(config)) == config
+
+
+@given(JSON)
+def test_any_other_document_is_refused_with_its_fields(document: object) -> None:
+    error = refusal(document)
+    assert error.code is ErrorCode.INVALID_CONFIG
+    assert error.fields
+
+
+@given(CONFIG, st.data())
+def test_one_wrong_value_is_found_where_it_is(config: VmConfig, data: st.DataObject) -> None:
+    document = msgspec.to_builtins(config)
+    section = data.draw(st.sampled_from(sorted(document)))
+    field = data.draw(st.sampled_from(sorted(document[section])))
+    document[section][field] = data.draw(JSON.filter(lambda value: not isinstance(value, str)))
+    try:
+        parsed = parse_config(document)
+    except VmFailure as ex:
+        pointers = {each.pointer for each in ex.error.fields}
+        assert any(pointer.startswith(f"/{section}") for pointer in pointers)
+    else:
+        assert validate(parsed) == ()
+
+
+def test_defaults_are_filled() -> None:
+    config = parse_config({"payload": KERNEL})
+    assert config == VmConfig(
+        payload=PayloadConfig(kernel="/boot/vmlinuz"),
+        cpus=CpusConfig(boot_vcpus=1, max_vcpus=1),
+        memory=MemoryConfig(size=512 << 20),
+        serial=SerialConfig(),
+    )
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    document = {
+        "payload": {"kernel": "", "cmdline": "a\0b", "initrd": "/boot/initrd"},
+        "cpus": {
+            "boot_vcpus": 9,
+            "max_vcpus": 4,
+            "max_phys_bits": "46",
+            "topology": {"threads_per_core": 3, "cores_per_die": 0, "packages": 1.5},
+        },
+        "memory": {"mergeable": True, "thp": "yes"},
+        "serial": {"mode": "File"},
+        "disks": [{"path": "/disk"}],
+        "x/y~z": None,
+    }
+    found = complaints(document)
+    assert set(found) == {
+        "/payload/kernel",
+        "/payload/cmdline",
+        "/payload/initrd",
+        "/cpus/max_vcpus",
+        "/cpus/max_phys_bits",
+        "/cpus/topology/threads_per_core",
+        "/cpus/topology/cores_per_die",
+        "/cpus/topology/dies_per_package",
+        "/cpus/topology/packages",
+        "/memory/size",
+        "/memory/mergeable",
+        "/memory/thp",
+        "/serial/file",
+        "/disks",
+        "/x~1y~0z",
+    }
+    assert "initramfs" in found["/payload/initrd"]
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value", "says"),
+    [
+        ("/cpus", None, "an object, not null"),
+        ("/cpus", [], "an object, not an array"),
+        ("/cpus/boot_vcpus", 0, "from 1 to 254, not 0"),
+        ("/cpus/boot_vcpus", 255, "not 255"),
+        ("/cpus/boot_vcpus", True, "whole number, from 1 to 254, not true"),
+        ("/cpus/boot_vcpus", 1.0, "not 1.0"),
+        ("/cpus/boot_vcpus", "1", "not '1'"),
+        ("/cpus/boot_vcpus", {}, "not an object"),
+        pytest.param("/cpus/max_vcpus", 10**5000, "a number beyond all bounds", id="huge"),
+        ("/cpus/max_vcpus", float("nan"), "a number beyond all bounds"),
+        ("/cpus/max_phys_bits", 31, "from 32 to 52"),
+        ("/cpus/max_phys_bits", 53, "from 32 to 52"),
+        ("/memory/size", (1 << 20) * 2 - 4096, "at least 2097152"),
+        ("/memory/size", (1 << 29) + 1, "multiple of 4096"),
+        ("/memory/size", 1 << 46, "max_phys_bits"),
+        ("/memory/mergeable", True, "must be false"),
+        ("/memory/shared", 0, "true or false, not 0"),
+        ("/payload/kernel", None, "is required"),
+        ("/payload/kernel", "", "must not be empty"),
+        ("/payload/kernel", "a" * 4096, "at most 4095"),
+        ("/payload/kernel", b"/boot/vmlinuz", "must be a string, not a value"),
+        ("/payload/initramfs", "a\0", "NUL"),
+        ("/payload/cmdline", "a" * 65537, "at most 65536"),
+        ("/serial/mode", "tty", "one of Off, Pty, Tty, File, Socket, Null"),
+        ("/serial/mode", None, "one of"),
+        ("/serial", "Tty", "an object"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_would_be_right(
+    pointer: str, value: object, says: str
+) -> None:
+    found = complaints(with_fields(pointer, value))
+    assert says in found[pointer]
+
+
+@pytest.mark.parametrize("document", [{}, {"payload": {}}, {"payload": {"kernel": None}}])
+def test_without_a_kernel_the_answer_says_what_to_give(document: object) -> None:
+    assert "bzImage" in complaints(document)["/payload/kernel"]
+
+
+@pytest.mark.parametrize("document", [None, 5, "{}", [], [{}]])
+def test_a_document_is_an_object(document: object) -> None:
+    assert set(complaints(document)) == {""}
+
+
+def unsupported_fields(node: Node = UNSUPPORTED, pointer: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, tuple):
+        yield pointer, node
+        return
+    for name, below in node.items():
+        yield from unsupported_fields(below, f"{pointer}/{name}")
+
+
+@pytest.mark.parametrize(("pointer", "nothing"), list(unsupported_fields()))
+def test_what_is_not_built_is_refused_by_name(pointer: str, nothing: tuple[object, ...]) -> None:
+    error = refusal(with_fields(pointer, {"anything": 1}))
+    assert error.code is ErrorCode.NOT_SUPPORTED
+    assert [each.pointer for each in error.fields] == [pointer]
+    assert pointer in error.message
+    for value in nothing:
+        assert parse_config(with_fields(pointer, copy.deepcopy(value)))
+
+
+def test_zero_is_not_false_and_an_unknown_part_is_unknown() -> None:
+    assert refusal(with_fields("/iommu", 0)).code is ErrorCode.NOT_SUPPORTED
+    assert "/platform/colour" in complaints(with_fields("/platform/colour", None))
+    assert (
+        "did you mean system_uuid"
+        in complaints(with_fields("/platform/sistem_uuid", ""))["/platform/sistem_uuid"]
+    )
+    assert "/platform" in complaints(with_fields("/platform", 5))
+    assert parse_config(with_fields("/platform", None))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("/memoy", "memory"), ("/cpus/boot_vcpu", "boot_vcpus"), ("/diskz", "disks")],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_known(given: str, meant: str) -> None:
+    document = with_fields("/cpus/max_phys_bits", 46)
+    *parents, name = given.split("/")[1:]
+    (document[parents[0]] if parents else document)[name] = 1
+    assert f"did you mean {meant}?" in complaints(document)[given]
+
+
+def test_a_document_of_errors_gets_an_answer_of_bounded_size() -> None:
+    document = {"payload": KERNEL} | {f"{number}" * 1000: number for number in range(5000)}
+    error = refusal(document)
+    assert len(error.fields) == MAX_ERRORS + 1
+    assert error.fields[-1].message == f"has {5000 - MAX_ERRORS} more such fields"
+    assert all(len(each.pointer) < 100 for each in error.fields)
+
+
+def test_a_configuration_made_elsewhere_is_validated_as_well() -> None:
+    config = VmConfig(
+        payload=PayloadConfig(),
+        cpus=CpusConfig(boot_vcpus=300, max_vcpus=1),
+        memory=MemoryConfig(size=1),
+    )
+    pointers = [each.pointer for each in validate(config)]
+    assert pointers == ["/cpus/boot_vcpus", "/memory/size", "/payload/kernel"]
