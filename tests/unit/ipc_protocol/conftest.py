@@ -12,9 +12,14 @@ from typing import Self
 
 import pytest
 import zmq
+from hypothesis import settings
 from ipc_protocol.client import Client
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
+
+# The same examples in every run, and no verdict by the clock of a busy machine.
+settings.register_profile("velum", derandomize=True, deadline=None)
+settings.load_profile("velum")
 
 Answer = Callable[[Server, Incoming], None]
 
