@@ -12,6 +12,6 @@ void guest_main(void)
     } __attribute__((packed)) pointer = {0, 0};
 
     put_text("triple fault\n");
-    __asm__ volatile("lidt %0\n\tint3" : : "m"(pointer), "a"(0x5ca1ab1eULL));
+    __asm__ volatile("lidt %0\n\tud2" : : "m"(pointer), "a"(0x5ca1ab1eULL));
     halt_forever();
 }
