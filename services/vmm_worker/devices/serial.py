@@ -62,12 +62,6 @@ class TtyBackend(Backend):
             TtyBackend._modes = termios.tcgetattr(_STDIN)
             tty.setraw(_STDIN, termios.TCSANOW)
 
-    def hang_up(self) -> bool:
-        """Go on with the output alone: stdin is at its end."""
-        changed = self.input != -1
-        self.input = -1
-        return changed
-
     def close(self) -> None:
         """Restore the terminal."""
         self.restore_terminal()
@@ -155,7 +149,7 @@ class SocketBackend(Backend):
         if self._client is None:
             return False
         poll = select.poll()
-        poll.register(self._client, select.POLLRDHUP)
+        poll.register(self._client, 0)  # Only a hang-up in both directions, or an error.
         if not poll.poll(0):
             return False
         self._drop_client()
