@@ -188,9 +188,9 @@ static int set_tsc_khz(const struct vcpu *vcpu, uint32_t khz, kvmshim_error *err
 static int write_state(const struct vcpu *vcpu, struct snapshot *from, kvmshim_error *err)
 {
     struct vcpu_state *state = &from->state;
+    const struct step xcrs = {KVM_SET_XCRS, "KVM_SET_XCRS", &state->xcrs};
     const struct step registers[] = {
         {KVM_SET_REGS, "KVM_SET_REGS", &state->regs},
-        {KVM_SET_XCRS, "KVM_SET_XCRS", &state->xcrs},
         {KVM_SET_XSAVE, "KVM_SET_XSAVE", from->xsave},
         {KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS", &state->debugregs},
         {KVM_SET_LAPIC, "KVM_SET_LAPIC", &state->lapic},
@@ -207,6 +207,11 @@ static int write_state(const struct vcpu *vcpu, struct snapshot *from, kvmshim_e
     ret = set_sregs(vcpu, &state->sregs, err);
     if (ret < 0)
         return ret;
+    if (state->xcrs.nr_xcrs != 0) { /* none on a CPU without XSAVE, and none are taken */
+        ret = run_steps(vcpu, &xcrs, 1, err);
+        if (ret < 0)
+            return ret;
+    }
     ret = run_steps(vcpu, registers, sizeof(registers) / sizeof(registers[0]), err);
     if (ret < 0)
         return ret;
