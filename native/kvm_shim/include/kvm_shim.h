@@ -157,15 +157,16 @@ typedef struct kvmshim_boot {
     uint64_t entry;       /* first instruction */
     uint64_t argument;    /* rsi: zero page (64-bit Linux); rbx: start_info (PVH) */
     uint64_t stack;       /* initial rsp */
-    uint64_t gdt;         /* one page for the GDT and the IDT (IDT at gdt + 0x20) */
+    uint64_t gdt;         /* 40 bytes: the GDT, and an empty IDT at gdt + 0x20 */
     uint64_t page_tables; /* six pages, 64-bit entry only: maps the first 4 GiB 1:1 */
 } kvmshim_boot;
 
-/* Create vCPU number `index` with that APIC id. Indices are 0, 1, 2, ... in order. Sets
- * what every CPU has at reset beyond KVM's defaults: the MSRs, FPU and LAPIC LINT0/1. */
+/* Create vCPU number `index` with that APIC id, before the VM is started. Indices are 0, 1,
+ * 2, ... in order. Sets what a CPU has at reset beyond KVM's defaults: FPU, LAPIC LINT0/1. */
 int kvmshim_vcpu_create(kvmshim_vm *vm, uint32_t index, uint32_t apic_id, kvmshim_error *err);
 
-/* KVM_SET_CPUID2. Call before the next three. */
+/* KVM_SET_CPUID2, and then the MSRs that a CPU has at reset beyond KVM's defaults (which of
+ * them there are is CPUID's matter). Call before the next three. */
 int kvmshim_vcpu_set_cpuid(kvmshim_vm *vm, uint32_t index, const kvmshim_cpuid_entry *entries,
                            uint32_t count, kvmshim_error *err);
 int kvmshim_vcpu_set_msrs(kvmshim_vm *vm, uint32_t index, const kvmshim_msr *msrs,
@@ -216,16 +217,23 @@ typedef struct kvmshim_event {
     uint32_t kind;
     uint32_t vcpu;         /* of the first five kinds; 0xffffffff when none */
     uint64_t time_ns;      /* CLOCK_MONOTONIC */
-    uint64_t detail[2];    /* KVM's suberror or hardware reason; errno */
-    char source[32];       /* "i8042", "acpi_pm", "kvm", "serial", ... */
+    uint64_t detail[2];    /* of INTERNAL_ERROR: see `source`; and KVM's exit reason */
+    /*
+     * The device ("i8042", "acpi_pm", "serial", ...) or "kvm". Of INTERNAL_ERROR, what
+     * detail[0] is: KVM's suberror ("kvm_internal"), the hardware's reason ("kvm_entry",
+     * "kvm_unknown"), an exit that nobody asked for ("kvm_exit"), or the errno of KVM_RUN
+     * ("kvm_run").
+     */
+    char source[32];
     kvmshim_registers registers; /* of INTERNAL_ERROR and TRIPLE_FAULT */
 } kvmshim_event;
 
 /* An eventfd, readable while events are queued; it belongs to the VM. */
 int kvmshim_vm_event_fd(kvmshim_vm *vm);
 
-/* 1 and the oldest event, or 0 when there is none. After one of the first five kinds
- * (SERIAL_HANGUP aside) the vCPU threads are parked for good: no guest instruction runs. */
+/* 1 and the oldest event, or 0 when there is none. One of the first five kinds comes once,
+ * and when it is here the vCPU threads are parked for good: no guest instruction runs,
+ * kvmshim_vm_pause() succeeds at once and kvmshim_vm_resume() says -ESHUTDOWN. */
 int kvmshim_vm_event_next(kvmshim_vm *vm, kvmshim_event *event);
 
 enum {

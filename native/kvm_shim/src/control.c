@@ -19,6 +19,7 @@
 #include "device.h"
 #include "device_list.h"
 #include "error.h"
+#include "event.h"
 #include "kvm.h"
 #include "vm.h"
 
@@ -72,6 +73,20 @@ static bool may_run(const struct run_control *control)
     return control->state == RUN_RUNNING && !control->halted;
 }
 
+/*
+ * The lock is held. The event that halts the VM is held back until the last vCPU is
+ * parked: who hears of it may rely on a guest that stands still.
+ */
+static void announce_halt(kvmshim_vm *vm)
+{
+    struct run_control *control = &vm->control;
+
+    if (!control->halted || control->announced || control->parked < control->threads)
+        return;
+    control->announced = true;
+    event_queue(vm, &control->halt_event);
+}
+
 bool control_wait_turn(struct vcpu *vcpu)
 {
     struct run_control *control = &vcpu->vm->control;
@@ -85,6 +100,7 @@ bool control_wait_turn(struct vcpu *vcpu)
     if (!may_run(control) && !control->stopping) {
         vcpu->parked = true;
         control->parked++;
+        announce_halt(vcpu->vm);
         pthread_cond_broadcast(&control->changed);
         while (!may_run(control) && !control->stopping)
             pthread_cond_wait(&control->changed, &control->lock);
@@ -97,17 +113,18 @@ bool control_wait_turn(struct vcpu *vcpu)
     return !stopping;
 }
 
-bool control_halt(kvmshim_vm *vm)
+void control_halt(kvmshim_vm *vm, const kvmshim_event *event)
 {
     struct run_control *control = &vm->control;
-    bool first;
 
     pthread_mutex_lock(&control->lock);
-    first = !control->halted;
-    control->halted = true;
-    kick_all(vm);
+    if (!control->halted) {
+        control->halted = true;
+        control->halt_event = *event;
+        kick_all(vm);
+        announce_halt(vm);
+    }
     pthread_mutex_unlock(&control->lock);
-    return first;
 }
 
 void control_stop(kvmshim_vm *vm)

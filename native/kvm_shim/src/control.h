@@ -23,6 +23,8 @@ struct run_control {
     pthread_cond_t changed; /* on CLOCK_MONOTONIC; of anything below */
     enum run_state state;
     bool halted;   /* no vCPU runs again, whatever the state */
+    bool announced; /* the control plane was told so */
+    kvmshim_event halt_event;
     bool stopping; /* the threads return */
     uint32_t threads;
     uint32_t parked;
@@ -35,9 +37,9 @@ void control_free(struct run_control *control);
  * while it may not run. False when the thread has to return. */
 bool control_wait_turn(struct vcpu *vcpu);
 
-/* Keep every vCPU from running again; the caller's own stops at its next KVM_RUN. False
- * when another event did so before. */
-bool control_halt(kvmshim_vm *vm);
+/* Keep every vCPU from running again; the caller's own stops at its next KVM_RUN. The event
+ * is queued once all of them are parked, unless another one did the same before. */
+void control_halt(kvmshim_vm *vm, const kvmshim_event *event);
 
 /* Make every thread return, and join it. */
 void control_stop(kvmshim_vm *vm);

@@ -15,7 +15,7 @@
 
 #define NO_VCPU UINT32_MAX
 
-int event_init(struct event_queue *queue, kvmshim_error *err)
+int event_init(struct events *queue, kvmshim_error *err)
 {
     int ret = pthread_mutex_init(&queue->lock, NULL);
 
@@ -30,7 +30,7 @@ int event_init(struct event_queue *queue, kvmshim_error *err)
     return 0;
 }
 
-void event_free(struct event_queue *queue)
+void event_free(struct events *queue)
 {
     close(queue->fd);
     pthread_mutex_destroy(&queue->lock);
@@ -49,17 +49,11 @@ static bool halts(uint32_t kind)
     return kind != KVMSHIM_EVENT_SERIAL_HANGUP;
 }
 
-void event_post(kvmshim_vm *vm, kvmshim_event *event)
+void event_queue(kvmshim_vm *vm, const kvmshim_event *event)
 {
-    struct event_queue *queue = &vm->events;
-    const struct vcpu *vcpu = vcpu_current(vm);
-    /* The last place is kept for the one halting event, which must never be lost. */
+    struct events *queue = &vm->events;
     uint32_t room = halts(event->kind) ? EVENTS_MAX : EVENTS_MAX - 1;
 
-    event->time_ns = machine_now_ns();
-    event->vcpu = vcpu == NULL ? NO_VCPU : vcpu->index;
-    if (halts(event->kind) && !control_halt(vm))
-        return;
     pthread_mutex_lock(&queue->lock);
     if (queue->count < room) {
         queue->events[(queue->first + queue->count) % EVENTS_MAX] = *event;
@@ -67,6 +61,18 @@ void event_post(kvmshim_vm *vm, kvmshim_event *event)
         eventfd_write(queue->fd, 1);
     }
     pthread_mutex_unlock(&queue->lock);
+}
+
+void event_post(kvmshim_vm *vm, kvmshim_event *event)
+{
+    const struct vcpu *vcpu = vcpu_current(vm);
+
+    event->time_ns = machine_now_ns();
+    event->vcpu = vcpu == NULL ? NO_VCPU : vcpu->index;
+    if (halts(event->kind))
+        control_halt(vm, event);
+    else
+        event_queue(vm, event);
 }
 
 void machine_event(kvmshim_vm *vm, uint32_t kind, const char *source)
@@ -84,7 +90,7 @@ int kvmshim_vm_event_fd(kvmshim_vm *vm)
 
 int kvmshim_vm_event_next(kvmshim_vm *vm, kvmshim_event *event)
 {
-    struct event_queue *queue = &vm->events;
+    struct events *queue = &vm->events;
     int found = 0;
     eventfd_t drained;
 

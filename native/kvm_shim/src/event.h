@@ -11,15 +11,18 @@
 
 #define EVENTS_MAX 64
 
-struct event_queue {
+struct events {
     pthread_mutex_t lock;
     int fd;
     uint32_t first, count;
     kvmshim_event events[EVENTS_MAX];
 };
 
-int event_init(struct event_queue *queue, kvmshim_error *err);
-void event_free(struct event_queue *queue);
+int event_init(struct events *queue, kvmshim_error *err);
+void event_free(struct events *queue);
+
+/* Append to the queue. It has a place for the one event that halts the VM, come what may. */
+void event_queue(kvmshim_vm *vm, const kvmshim_event *event);
 
 /* machine_event() for a caller that knows more: time and vCPU are filled in here. */
 void event_post(kvmshim_vm *vm, kvmshim_event *event);

@@ -155,8 +155,8 @@ static bool handle_failure(struct vcpu *vcpu, int code)
         return true;
     default:
         count_exit(vcpu, KVMSHIM_EXIT_ERROR);
-        report(vcpu, KVMSHIM_EVENT_INTERNAL_ERROR, "kvm_run", vcpu->run->exit_reason,
-               (uint64_t)code);
+        report(vcpu, KVMSHIM_EVENT_INTERNAL_ERROR, "kvm_run", (uint64_t)code,
+               vcpu->run->exit_reason);
         return false;
     }
 }

@@ -28,7 +28,7 @@ struct kvmshim_vm {
     struct memory memory;
     struct irq_routes irq;
     struct bus bus;
-    struct event_queue events;
+    struct events events;
     struct run_control control;
     kvmshim_device *devices;
     _Atomic uint32_t vcpu_count; /* published after the vCPU it covers */
