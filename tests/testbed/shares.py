@@ -47,12 +47,13 @@ def exported(shares: list[Share], run_dir: Path, log: IO[bytes]) -> Iterator[lis
 @contextmanager
 def served(export: Export, log: IO[bytes]) -> Iterator[None]:
     """Run the daemon of one share, on a socket that already listens."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(export.socket))
-        listener.listen()
-        command = daemon(export.share.path, listener.fileno())
-        with running(command, log, fds=[listener.fileno()]):
-            yield
+    with ExitStack() as stack:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(export.socket))
+            listener.listen()
+            command = daemon(export.share.path, listener.fileno())
+            stack.enter_context(running(command, log, fds=[listener.fileno()]))
+        yield
 
 
 def daemon(path: Path, listener: int) -> list[str]:
@@ -62,7 +63,8 @@ def daemon(path: Path, listener: int) -> list[str]:
     if program is None:
         raise FileNotFoundError("no virtiofsd: it is in Debian's qemu-system-common or virtiofsd")
     # It wants to be root to confine itself; a user is root in a namespace of his own.
-    mapped = [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--"]
+    namespace = ["unshare", "--map-root-user", "--map-auto", "--"]
+    mapped = [] if os.geteuid() == 0 else namespace
     help_text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     if "--shared-dir" in help_text.stdout + help_text.stderr:
         options = [f"--shared-dir={path}", "--sandbox=chroot", "--cache=always"]
