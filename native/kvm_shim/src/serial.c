@@ -51,7 +51,8 @@ static int serial_check(const struct serial_state *saved, kvmshim_error *err)
 {
     uint32_t capacity = saved->fcr & UART_FCR_ENABLE_FIFO ? SERIAL_FIFO_SIZE : 1;
 
-    if ((saved->ier & ~SERIAL_IER_BITS) || (saved->mcr & ~SERIAL_MCR_BITS) || (saved->fcr & ~SERIAL_FCR_BITS) ||
+    if ((saved->ier & ~SERIAL_IER_BITS) || (saved->mcr & ~SERIAL_MCR_BITS) ||
+        (saved->fcr & ~SERIAL_FCR_BITS) ||
         (saved->fcr && !(saved->fcr & UART_FCR_ENABLE_FIFO)))
         return error_set(err, -EINVAL, "serial state: IER 0x%02x MCR 0x%02x FCR 0x%02x",
                          saved->ier, saved->mcr, saved->fcr);
