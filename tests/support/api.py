@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import subprocess
-import sys
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,6 +16,7 @@ from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
 
 from tests.support.http import Response, UnixHTTP, wait_for_socket
+from tests.support.processes import Daemon
 
 __all__ = ["SILENCE", "ApiProcess", "Peer"]
 
@@ -83,44 +82,31 @@ class Peer:
         self.answers[operation] = lambda _: error
 
 
-class ApiProcess:
-    """``velum-api`` on a socket of its own, with its log."""
+class ApiProcess(Daemon):
+    """``velum-api`` on a socket of its own; its log is beside its runtime directory.
 
-    def __init__(self, runtime_dir: Path, *arguments: str, wait: bool = True, **popen: Any) -> None:
+    Args:
+        runtime_dir: Where the workers listen, and the server.
+        arguments: More of its command line.
+        ready: Whether to wait until it listens.
+        options: More for ``subprocess.Popen``.
+    """
+
+    _instances = itertools.count()
+
+    def __init__(
+        self, runtime_dir: Path, *arguments: object, ready: bool = True, **options: Any
+    ) -> None:
+        log = runtime_dir.parent / f"{runtime_dir.name}-api-{next(self._instances)}.log"
+        super().__init__("api_server", "--runtime-dir", runtime_dir, *arguments, log=log, **options)
         self.runtime_dir = runtime_dir
         self.socket = runtime_dir / "api.sock"
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        command: Sequence[str] = (
-            *(sys.executable, "-m", "api_server"),
-            *("--runtime-dir", str(runtime_dir), *arguments),
-        )
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self.process = subprocess.Popen(command, stderr=self._log, env=environment, **popen)
-        if wait:
-            self.wait_until_ready()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def wait_until_ready(self) -> None:
-        try:
-            wait_for_socket(self.socket)
-        except TimeoutError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
+        if ready:
             try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self._log.close()
+                wait_for_socket(self.socket)
+            except TimeoutError:
+                self.stop()
+                raise
 
     def http(self, *, host: str = "localhost", timeout: float = 30.0) -> UnixHTTP:
         """Return a new connection."""
@@ -130,7 +116,3 @@ class ApiProcess:
         """Send one request for ``/api/v1/<name>`` on a connection of its own."""
         with self.http() as http:
             return http.request(method, f"/api/v1/{name}", body, **kwargs)
-
-    def log(self) -> str:
-        """Return what the process has logged so far."""
-        return os.pread(self._log.fileno(), 1 << 24, 0).decode()

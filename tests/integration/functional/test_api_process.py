@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +18,8 @@ import pytest
 from ipc_protocol.messages import Operation
 
 from tests.support.api import SILENCE, ApiProcess, Peer
+from tests.support.processes import DEADLINE, eventually
 
-_PATIENCE = 20.0
 _NOBODY = 65534
 
 
@@ -29,25 +30,27 @@ def _children(pid):
 
 def _serving(api):
     """Return the process that serves, as soon as there is one that does."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        assert time.monotonic() < deadline
+
+    def child():
         try:
             assert api.request("GET", "nowhere").status == 404
         except OSError:
-            time.sleep(0.02)
-            continue
-        (child,) = _children(api.process.pid)
-        return child
+            return None
+        (pid,) = _children(api.pid)
+        return pid
+
+    return eventually(child, "the API serves")
 
 
 def _wait_for_end(pid):
-    deadline = time.monotonic() + _PATIENCE
-    while Path(f"/proc/{pid}").exists():
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    def ended():
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return state == "Z"
+
+    eventually(ended, f"process {pid} ends")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -56,10 +59,10 @@ def test_it_ends_when_told_and_leaves_nothing_behind(number, tmp_path):
         assert http.get("/nowhere").status == 404
         child = _serving(api)
         api.process.send_signal(number)
-        assert api.process.wait(_PATIENCE) == 0
+        assert api.wait() == 0
         _wait_for_end(child)
         assert list(tmp_path.iterdir()) == []
-        assert "Traceback" not in api.log()
+        assert "Traceback" not in api.read_log()
 
 
 def test_a_request_under_way_delays_the_end_for_a_bounded_time(tmp_path):
@@ -69,19 +72,20 @@ def test_a_request_under_way_delays_the_end_for_a_bounded_time(tmp_path):
         ThreadPoolExecutor(1) as pool,
         api.http() as http,
     ):
-        held = []
+        arrived = threading.Event()
 
-        def hold(incoming):
-            held.append(incoming)
-            api.process.terminate()
+        def hold(_incoming):
+            arrived.set()
             return SILENCE
 
         peer.answers[Operation.VM_BOOT] = hold
         boot = pool.submit(http.put, "/api/v1/vm.boot")
+        assert arrived.wait(DEADLINE)
         started = time.monotonic()
-        api.process.wait(_PATIENCE)
+        api.process.terminate()
+        api.wait()
         assert time.monotonic() - started < 12
-        assert boot.exception(_PATIENCE) is not None
+        assert boot.exception(DEADLINE) is not None
         assert not api.socket.exists()
 
 
@@ -94,14 +98,11 @@ def test_a_request_under_way_is_answered_before_the_end(tmp_path):
 
         def answer_late(_incoming):
             api.process.terminate()
-            deadline = time.monotonic() + _PATIENCE
-            while api.socket.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            eventually(lambda: not api.socket.exists(), "the API stops listening")
 
         peer.answers[Operation.VM_BOOT] = answer_late
         assert http.put("/api/v1/vm.boot").status == 204
-        assert api.process.wait(_PATIENCE) == 0
+        assert api.wait() == 0
 
 
 @pytest.mark.parametrize("victim", ["parent", "both"])
@@ -112,9 +113,9 @@ def test_after_kill_9_a_new_one_takes_over_the_stale_socket_at_once(victim, tmp_
             os.kill(child, signal.SIGSTOP)
             os.kill(child, signal.SIGKILL)
         api.process.kill()
-        api.process.wait(_PATIENCE)
+        api.wait()
         assert api.socket.exists()
-        with ApiProcess(tmp_path, wait=False) as successor:
+        with ApiProcess(tmp_path, ready=False) as successor:
             _serving(successor)
             assert successor.request("GET", "vmm.ping").status == 200
         _wait_for_end(child)
@@ -126,44 +127,41 @@ def test_the_serving_process_is_replaced_when_it_is_killed(tmp_path):
         assert api.request("GET", "vmm.ping").status == 200
         os.kill(child, signal.SIGKILL)
         _wait_for_end(child)
-        deadline = time.monotonic() + _PATIENCE
-        while _children(api.process.pid) in ([], [child]):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: set(_children(api.pid)) - {child}, "another process serves")
         assert _serving(api) != child
         assert api.request("GET", "vmm.ping").status == 200
 
 
 def test_a_live_socket_is_refused_by_name(tmp_path):
-    with ApiProcess(tmp_path) as api, ApiProcess(tmp_path, wait=False) as second:
-        assert second.process.wait(_PATIENCE) == 1
-        assert second.log().startswith(f"velum-api: cannot listen at {api.socket}")
-        assert len(second.log().splitlines()) == 1
+    with ApiProcess(tmp_path) as api, ApiProcess(tmp_path, ready=False) as second:
+        assert second.wait() == 1
+        assert second.read_log().startswith(f"velum-api: cannot listen at {api.socket}")
+        assert len(second.read_log().splitlines()) == 1
         assert api.request("GET", "nowhere").status == 404
 
 
 def test_what_is_not_its_socket_is_left_alone(tmp_path):
     path = tmp_path / "api.sock"
     path.write_text("precious")
-    with ApiProcess(tmp_path, wait=False) as api:
-        assert api.process.wait(_PATIENCE) == 1
-        assert str(path) in api.log()
+    with ApiProcess(tmp_path, ready=False) as api:
+        assert api.wait() == 1
+        assert str(path) in api.read_log()
     assert path.read_text() == "precious"
     path.unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as foreign:
         foreign.bind(str(path))
         foreign.listen()
-        with ApiProcess(tmp_path, wait=False) as api:
-            assert api.process.wait(_PATIENCE) == 1
-            assert str(path) in api.log()
+        with ApiProcess(tmp_path, ready=False) as api:
+            assert api.wait() == 1
+            assert str(path) in api.read_log()
         assert path.is_socket()
 
 
 def test_a_directory_that_is_not_there_is_a_clear_error(tmp_path):
-    with ApiProcess(tmp_path / "missing", wait=False) as api:
-        assert api.process.wait(_PATIENCE) == 1
-        assert "No such file or directory" in api.log()
-        assert "Traceback" not in api.log()
+    with ApiProcess(tmp_path / "missing", ready=False) as api:
+        assert api.wait() == 1
+        assert "No such file or directory" in api.read_log()
+        assert "Traceback" not in api.read_log()
 
 
 def test_only_owner_and_group_may_connect(tmp_path):
@@ -191,8 +189,11 @@ def test_the_default_vm_is_configurable(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 def test_it_needs_no_privilege_and_writes_only_beside_its_socket():
     # Not below tmp_path, which only root may enter.
-    directory = Path(tempfile.mkdtemp(prefix="velum-api-"))
+    root = Path(tempfile.mkdtemp(prefix="velum-api-"))
+    directory = root / "run"
     try:
+        root.chmod(0o755)
+        directory.mkdir(mode=0o700)
         os.chown(directory, _NOBODY, _NOBODY)
         unprivileged = {"user": _NOBODY, "group": _NOBODY, "extra_groups": (), "cwd": "/"}
         with Peer(directory / "default.ipc") as peer:
@@ -205,7 +206,7 @@ def test_it_needs_no_privilege_and_writes_only_beside_its_socket():
                 expected = {"api.sock", "default.ipc"}
                 assert names == expected | {f"{name}.lock" for name in expected}
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(root)
 
 
 def test_it_keeps_within_its_memory(tmp_path):
@@ -214,7 +215,7 @@ def test_it_keeps_within_its_memory(tmp_path):
             for response in pool.map(lambda _: api.request("GET", "vmm.ping"), range(64)):
                 assert response.status == 200
         kilobytes = 0
-        for pid in (api.process.pid, _serving(api)):
+        for pid in (api.pid, _serving(api)):
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
             kilobytes += next(int(x.split()[1]) for x in rollup.splitlines() if x[:4] == "Pss:")
         assert kilobytes < 60 << 10

@@ -203,7 +203,7 @@ def test_a_fault_of_the_worker_is_500_with_its_reference(http, peer, server):
     response = http.put("/api/v1/vm.boot")
     _assert_problem(response, 500, "internal")
     assert response.json["reference"] == "feedc0de"
-    assert "feedc0de" in server.log()
+    assert "feedc0de" in server.read_log()
 
 
 def test_an_answer_of_the_wrong_type_is_500_and_says_nothing_of_the_code(http, peer, server):
@@ -212,7 +212,7 @@ def test_an_answer_of_the_wrong_type_is_500_and_says_nothing_of_the_code(http, p
     assert response.status == 500
     assert b"Traceback" not in response.body
     assert b".py" not in response.body
-    assert response.json["reference"] in server.log()
+    assert response.json["reference"] in server.read_log()
     assert http.get("/api/v1/vmm.ping").status == 200
 
 
