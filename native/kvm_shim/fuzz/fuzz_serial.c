@@ -37,6 +37,8 @@ static void connect_line(struct line *line, int ours, int peer, int input)
     close(ours);
     hang_up(line);
     line->peer = peer;
+    if (peer >= 0)
+        fcntl(peer, F_SETFL, O_NONBLOCK);
 }
 
 static void act(void *opaque, const struct fuzz_record *record)
@@ -53,7 +55,6 @@ static void act(void *opaque, const struct fuzz_record *record)
     case TARGET_PIPE:
         FUZZ_CHECK(pipe2(ends, O_CLOEXEC) == 0);
         fcntl(ends[0], F_SETPIPE_SZ, 4096);
-        fcntl(ends[0], F_SETFL, O_NONBLOCK);
         connect_line(line, ends[1], ends[0], -1);
         break;
     case TARGET_NULL:
@@ -69,11 +70,11 @@ static void act(void *opaque, const struct fuzz_record *record)
         break;
     case TARGET_TALK:
         if (line->peer >= 0)
-            send(line->peer, record->data, record->region % 9, MSG_DONTWAIT | MSG_NOSIGNAL);
+            send(line->peer, record->data, record->region % 9, MSG_NOSIGNAL);
         break;
     case TARGET_LISTEN:
-        if (line->peer >= 0 && recv(line->peer, buffer, sizeof(buffer), MSG_DONTWAIT) < 0)
-            (void)!read(line->peer, buffer, sizeof(buffer) * (record->region & 1));
+        if (line->peer >= 0)
+            (void)!read(line->peer, buffer, sizeof(buffer));
         break;
     case TARGET_PAUSE:
         line->serial->ops->pause(line->serial);

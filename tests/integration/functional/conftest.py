@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the functional tests."""
+
+from collections.abc import Iterator
+
+import kvm_shim
+import pytest
+
+
+@pytest.fixture
+def vm() -> Iterator[kvm_shim.Vm]:
+    """Return a VM with nothing in it."""
+    with kvm_shim.Vm() as machine:
+        yield machine
