@@ -221,7 +221,10 @@ class ControlLoop:
     def _stop(self) -> None:
         """Begin nothing more, and ask a running guest to power off."""
         self.stopping = True
-        if self._vmm.standing.state is not VmState.RUNNING or not self._shutdown_timeout:
+        # One that waits for its next boot cannot hear the button either.
+        listens = self._vmm.standing.state is VmState.RUNNING and self._reboot is None
+        self._reboot = None
+        if not listens or not self._shutdown_timeout:
             self._destroy()
             return
         self._destroy_at = time.monotonic() + self._shutdown_timeout

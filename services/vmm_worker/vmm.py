@@ -234,6 +234,5 @@ class Vmm:
 
     def _end(self, state: VmState) -> None:
         """Destroy what is built and keep the configuration."""
-        vm = self._vm
+        self._vm.close()
         self.standing = self.standing._replace(state=state, vm=None)
-        vm.close()
