@@ -21,7 +21,8 @@ from tests.guests.linux import READY
 from tests.testbed import host
 from tests.testbed.jobs import guest_files, run_job
 
-STEP_LIMIT = 30.0
+START_LIMIT = 120.0
+STEP_LIMIT = 60.0
 BOOT_LIMIT = 240.0
 TESTBED_LIMIT = 900.0
 POLL = 0.02
@@ -82,7 +83,7 @@ class Demo:
             api_command = ("velum-api", *at, "--socket", str(self.socket))
             with serving(Service(self.directory, *api_command)) as api:
                 self.services = (worker, api)
-                self.await_socket()
+                self.await_sockets()
                 self.curl("vmm.ping")
                 self.note("start of both processes to the first answer", started)
                 self.operate()
@@ -152,11 +153,12 @@ class Demo:
             except FileNotFoundError:
                 self.pause_until(deadline, "no serial console appeared")
 
-    def await_socket(self) -> None:
-        """Wait until the API has its socket."""
-        deadline = time.monotonic() + STEP_LIMIT
-        while not self.socket.exists():
-            self.pause_until(deadline, f"velum-api made no {self.socket}")
+    def await_sockets(self) -> None:
+        """Wait until both processes listen."""
+        deadline = time.monotonic() + START_LIMIT
+        for socket in (self.directory / "default.ipc", self.socket):
+            while not socket.exists():
+                self.pause_until(deadline, f"nobody listens on {socket}")
 
     def pause_until(self, deadline: float, failure: str) -> None:
         """Wait a moment, or fail: with the deadline, or with a process that ended."""

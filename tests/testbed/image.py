@@ -3,7 +3,6 @@
 
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ BUSYBOX = Path("/bin/busybox")
 
 PACKAGES = (
     "busybox-static",  # the agent's shell
+    "curl",
     "iproute2",
     "libasan8",  # the sanitizers' runtimes
     "libubsan1",
@@ -99,7 +99,7 @@ def build_disk(target: Path) -> None:
     # runs under the same mapping, so that files keep their owners.
     privileged = os.geteuid() == 0
     mapped = [] if privileged else ["mmdebstrap", "--unshare-helper"]
-    run = partial(subprocess.run, check=True, env=environment, stdout=sys.stderr)
+    run = partial(subprocess.run, check=True, env=environment, stdout=subprocess.DEVNULL)
     target.chmod(0o755 if privileged else 0o777)
     run(
         [
