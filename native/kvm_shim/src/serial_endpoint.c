@@ -22,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -84,6 +85,20 @@ static void touch_pty_slave(int master)
 
     if (slave >= 0)
         close(slave);
+}
+
+/*
+ * The last close of the slave resets its modes, and the first of them is to echo: the guest
+ * would read its own output back. A master sets the slave's modes.
+ */
+static void make_pty_raw(int master)
+{
+    struct termios modes;
+
+    if (tcgetattr(master, &modes) < 0)
+        return;
+    cfmakeraw(&modes);
+    tcsetattr(master, TCSANOW, &modes);
 }
 
 int serial_endpoint_open(struct serial_endpoint *endpoint, int fd,
@@ -173,5 +188,9 @@ bool serial_endpoint_returned(const struct serial_endpoint *endpoint)
 {
     struct pollfd status = {.fd = endpoint->fd};
 
-    return poll(&status, 1, 0) >= 0 && !(status.revents & POLLHUP);
+    if (poll(&status, 1, 0) < 0 || (status.revents & POLLHUP))
+        return false;
+    if (endpoint->kind == SERIAL_PTY_MASTER)
+        make_pty_raw(endpoint->fd);
+    return true;
 }

@@ -42,7 +42,7 @@ ssize_t serial_endpoint_read(const struct serial_endpoint *endpoint, void *data,
 ssize_t serial_endpoint_write(const struct serial_endpoint *endpoint, const void *data,
                               size_t size);
 
-/* Is somebody on the other side again? */
+/* Is somebody on the other side again? Makes a pty ready for him. */
 bool serial_endpoint_returned(const struct serial_endpoint *endpoint);
 
 static inline bool serial_endpoint_usable(const struct serial_endpoint *endpoint)

@@ -286,6 +286,7 @@ static enum serial_request serial_io_serve(struct serial *serial)
         io->paused = false;
         break;
     }
+    io->blocked = true; /* what the ring holds may go now, to whom it could not before */
     pthread_mutex_lock(&serial->lock);
     io->request = SERIAL_NOTHING;
     pthread_cond_broadcast(&io->done);

@@ -20,7 +20,7 @@ def device(vm):
 
 
 @pytest.fixture
-def ports(vm, device):
+def ports(vm, device):  # noqa: ARG001 - its registers
     return Ports(vm, PORT)
 
 

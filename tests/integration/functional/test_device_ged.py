@@ -21,7 +21,7 @@ def ged(vm):
 
 
 @pytest.fixture
-def ports(vm, ged):
+def ports(vm, ged):  # noqa: ARG001 - its registers
     return Ports(vm, GPA, Space.MMIO)
 
 

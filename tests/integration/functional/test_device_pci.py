@@ -26,12 +26,12 @@ def device(vm):
 
 
 @pytest.fixture
-def ports(vm, device):
+def ports(vm, device):  # noqa: ARG001 - its registers
     return Ports(vm, 0xCF8)
 
 
 @pytest.fixture
-def ecam(vm, device):
+def ecam(vm, device):  # noqa: ARG001 - its registers
     return Ports(vm, ECAM, Space.MMIO)
 
 
@@ -116,7 +116,7 @@ def test_narrow_writes_touch_their_bytes_alone(ports):
     assert ports.read(4, 2) == COMMAND_WRITABLE & 0xFF00 | 2
 
 
-def test_unaligned_accesses_end_at_the_dword(vm, ports):
+def test_unaligned_accesses_end_at_the_dword(ports):
     select(ports, register=0x38)
     ports.write(6, 0xFFFF_FFFF, 4)  # 0xcfe-0xd01: half of it is beyond the ports
     select(ports, register=INTERRUPT_LINE)

@@ -69,7 +69,7 @@ def device(vm):
 
 
 @pytest.fixture
-def clock(vm, device):
+def clock(vm, device):  # noqa: ARG001 - its registers
     return Clock(vm)
 
 
