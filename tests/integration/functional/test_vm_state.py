@@ -110,7 +110,7 @@ def test_routes_are_part_of_the_state():
 def test_a_guest_saved_and_loaded_in_place_goes_on():
     with GuestVm("count") as guest:
         guest.run()
-        for _ in range(20):
+        for _ in range(5):
             counts = guest.wait_for_counts_above(guest.counts())
             guest.vm.pause()
             move(guest, guest)
