@@ -25,8 +25,13 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_QUEUED_PER_PEER: Final = 8
+_REQUESTS_PER_PEER: Final = 8
 """A client sends one request at a time; more than a few are late ones or a flood."""
+_REPLIES_PER_PEER: Final = 64
+"""What waits for one peer to read; these are small."""
+_REPLIES_PER_PEER: Final = 1000
+"""libzmq counts a reply as taken only when it next looks, at most once a millisecond: with a
+limit of a few, a client that asks again at once would lose replies it waits for."""
 _LINGER_MS: Final = 500
 """How long ``close`` waits for the last replies to leave."""
 _MAX_CAUSES: Final = 16
@@ -86,8 +91,8 @@ class Server:
             self.socket.linger = _LINGER_MS
             self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
-            self.socket.setsockopt(zmq.RCVHWM, _QUEUED_PER_PEER)
-            self.socket.setsockopt(zmq.SNDHWM, _QUEUED_PER_PEER)
+            self.socket.setsockopt(zmq.RCVHWM, _REQUESTS_PER_PEER)
+            self.socket.setsockopt(zmq.SNDHWM, _REPLIES_PER_PEER)
             self.socket.setsockopt(zmq.USE_FD, self._path.detach())
             self.socket.bind(address)
         except BaseException:
@@ -162,13 +167,21 @@ class Server:
         data = outcome(lambda: envelope.encode_reply(reply))
         if isinstance(data, VmError):
             data = envelope.encode_reply(envelope.Reply(id=reply.id, error=data))
+        if not self._send(peer, data) and not self._send(peer, data):
+            self.counters.undelivered += 1
+
+    def _send(self, peer: bytes, data: bytes) -> bool:
         try:
             self.socket.send_multipart((peer, data), zmq.NOBLOCK)
         except zmq.ZMQError as ex:
-            # EHOSTUNREACH: gone. EAGAIN: it asks and does not read.
+            # EHOSTUNREACH: gone. EAGAIN: it asks and does not read, as far as the socket
+            # has heard; a busy one listens to its own I/O thread only when asked for its
+            # state, and without that would call a peer full that has read everything.
             if ex.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
-            self.counters.undelivered += 1
+            self.socket.get(zmq.EVENTS)
+            return False
+        return True
 
 
 def outcome(function: Callable[[], _T]) -> _T | VmError:
