@@ -2,7 +2,7 @@
 /*
  * Counts for ever in RAM, at COUNTERS on the boot processor and 64 bytes further for each
  * processor more ("cpus=N"), and prints the boot processor's count now and then. Powers off
- * at "stop=N".
+ * at "stop=N", once the second processor counts as well.
  */
 #include "runtime/cmdline.h"
 #include "runtime/smp.h"
@@ -22,8 +22,9 @@ void guest_main(const struct start_info *info)
 {
     volatile uint64_t *counter = mmio64(COUNTERS);
     uint64_t stop = cmdline_number(info, "stop=", 0);
+    uint32_t cpus = cmdline_number(info, "cpus=", 1);
 
-    start_processors(cmdline_number(info, "cpus=", 1));
+    start_processors(cpus);
     for (;;) {
         uint64_t count = ++*counter;
 
@@ -32,7 +33,10 @@ void guest_main(const struct start_info *info)
             put_number(count);
             put_char('\n');
         }
-        if (count == stop)
+        if (count == stop) {
+            while (cpus > 1 && *mmio64(COUNTERS + 64) == 0)
+                spin_hint();
             power_off();
+        }
     }
 }
