@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import threading
 import time
 from enum import Enum
@@ -72,13 +73,13 @@ class Channel:
             undo.callback(shared.give_back)
             self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
             undo.callback(self._socket.close, linger=0)
-            # Queue nothing for a worker that is not there.
-            self._socket.immediate = True
+            # Not IMMEDIATE, with which libzmq throws away what has arrived and was not read
+            # when the peer closes: the last reply of a worker that ends.
             self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
             self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
             self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
             self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(
-                zmq.EVENT_DISCONNECTED
+                zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
             )
             undo.callback(self._monitor.close, linger=0)
             undo.callback(self._socket.disable_monitor)
@@ -94,12 +95,17 @@ class Channel:
 
     def lost(self) -> bool:
         """Tell whether the connection broke since it was made."""
-        # The monitor reports nothing else, and is never read: once true, always true.
+        # After connected() there is nothing else to report first, and it is never read: once
+        # true, always true.
         return bool(self._monitor.poll(0))
 
     def connected(self, deadline_ns: int) -> bool:
-        """Wait until the worker's side of the connection stands."""
-        return bool(self._socket.poll(_milliseconds(deadline_ns), zmq.POLLOUT))
+        """Wait until the worker's side of the connection stands; called once, before use."""
+        while self._monitor.poll(_milliseconds(deadline_ns)):
+            (event,) = struct.unpack_from("=H", self._monitor.recv_multipart()[0])
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return True
+        return False
 
     def send(self, data: bytes) -> bool:
         """Send a message, or tell that it cannot be sent now."""

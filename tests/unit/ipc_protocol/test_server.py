@@ -178,6 +178,24 @@ def test_replies_to_who_is_gone_are_forgotten(path: Path) -> None:
             server.fail(incoming, VmError(code=ErrorCode.INTERNAL, message=""))
 
 
+def test_a_peer_that_reads_gets_every_reply(path: Path) -> None:
+    """However little the server gets to see of what the peer has read."""
+    with Server(path) as server:
+        peer = Peer(path)
+        for _ in range(500):
+            peer.socket.send(msgpack.packb(GOOD))
+        incoming: list[Incoming] = []
+        while len(incoming) < 500:
+            assert server.socket.poll(WAIT_MS)
+            while (each := server.receive()) is not None:
+                incoming.append(each)
+        for each in incoming:
+            server.reply(each)
+            assert peer.answer().error is None
+        assert not server.counters.undelivered
+        peer.close()
+
+
 def test_a_peer_that_asks_and_never_reads_does_not_block(path: Path) -> None:
     big = {f"device{number}": {"x" * 1000: 1} for number in range(1000)}
     with Server(path) as server:
