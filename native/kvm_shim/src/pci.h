@@ -11,7 +11,8 @@
 struct pci_function {
     struct pci_config config;
     /* Optional: the guest wrote config[reg, reg + size), a range within one aligned dword.
-     * Called with the bus's lock held, so writes arrive one at a time and in order. */
+     * Called with the bus's lock held, so writes arrive one at a time and in order. It may
+     * move BARs (bus_add, bus_remove) if the ops of those regions never access PCI config. */
     void (*written)(struct pci_function *function, uint32_t reg, uint32_t size);
 };
 
