@@ -29,9 +29,6 @@ _REQUESTS_PER_PEER: Final = 8
 """A client sends one request at a time; more than a few are late ones or a flood."""
 _REPLIES_PER_PEER: Final = 64
 """What waits for one peer to read; these are small."""
-_REPLIES_PER_PEER: Final = 128
-"""libzmq counts a reply as taken only when it next looks, at most once a millisecond: with a
-limit of a few, a client that asks again at once would lose replies it waits for."""
 _LINGER_MS: Final = 500
 """How long ``close`` waits for the last replies to leave."""
 _MAX_CAUSES: Final = 16
