@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from vmm_worker.machine import layout
 from vmm_worker.machine.dsdt import dsdt_body
 
-__all__ = ["acpi_tables", "dsdt", "fadt", "madt", "mcfg", "rsdp", "xsdt"]
+__all__ = ["RESET_VALUE", "acpi_tables", "dsdt", "fadt", "madt", "mcfg", "rsdp", "xsdt"]
 
 OEM_ID = b"VELUM "
 OEM_TABLE_ID = b"VELUMPC "

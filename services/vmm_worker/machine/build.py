@@ -21,6 +21,7 @@ from vmm_worker.machine.host import (
 )
 from vmm_worker.machine.memory import low_ram_end, memory_map, ram_regions
 from vmm_worker.machine.payload import Payload
+from vmm_worker.machine.reset_vector import reset_vector
 
 __all__ = ["Machine", "build_machine"]
 
@@ -73,6 +74,7 @@ def build_machine(config: VmConfig, *, kvm: str = "/dev/kvm") -> Machine:
         has_serial = config.serial.mode is not SerialMode.OFF
         apic_ids = [cpuid.apic_id(index) for index in range(vcpus)]
         vm.write_memory(layout.ACPI_START, acpi_tables(apic_ids, serial=has_serial))
+        vm.write_memory(layout.RESET_VECTOR, reset_vector())
         for index, apic_id in enumerate(apic_ids):
             vm.create_vcpu(index, apic_id)
             vm.set_cpuid(index, cpuid.entries(index))

@@ -23,7 +23,7 @@ def entry(leaf, index=0, *registers):
 
 def host(vendor, last=0x1F):
     """Make a table with every feature there could be."""
-    table = [
+    return [
         entry(0, 0, last, *vendor),
         entry(1, 0, 0x806F8, ALL, ALL, ALL),
         entry(4, 0, 0xFC1F_C121, 1, 2, 3),  # level 1
@@ -54,7 +54,6 @@ def host(vendor, last=0x1F):
         entry(0x8000_001F, 0, ALL, ALL, ALL, ALL),
         entry(0x8000_0022, 0, ALL, ALL, ALL, ALL),
     ]
-    return table
 
 
 def cpus(threads=1, cores=1, dies=1, packages=1, phys=46):

@@ -4,6 +4,7 @@
 from itertools import pairwise
 
 from vmm_worker.machine import layout
+from vmm_worker.machine.reset_vector import reset_vector
 
 
 def test_boot_structures_do_not_overlap():
@@ -19,7 +20,13 @@ def test_boot_structures_do_not_overlap():
         (layout.LEGACY_START, layout.LEGACY_END - layout.LEGACY_START),
     ]
     assert_disjoint(ranges)
-    assert layout.LEGACY_START <= layout.ACPI_START < layout.ACPI_END <= layout.LEGACY_END
+    assert layout.LEGACY_START <= layout.ACPI_START < layout.ACPI_END <= layout.RESET_VECTOR
+
+
+def test_reset_vector_is_where_the_cpu_looks_and_fits():
+    assert layout.RESET_VECTOR == (0xF000 << 4) + 0xFFF0
+    assert layout.RESET_VECTOR + len(reset_vector()) <= layout.LEGACY_END
+    assert reset_vector().hex() == "ba0006b001eef4ebfd"
 
 
 def test_devices_lie_in_the_gap_and_do_not_overlap():
