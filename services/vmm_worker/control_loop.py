@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Final
 
 import zmq
@@ -17,6 +18,7 @@ from ipc_protocol.messages import Operation, VmState
 from ipc_protocol.server import Incoming, Server, outcome
 from kvm_shim import Event, ShimError
 
+from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
 from vmm_worker.operations import Job, Operations
 from vmm_worker.signals import Signals
@@ -26,6 +28,7 @@ from vmm_worker.watches import Watches
 __all__ = ["ControlLoop"]
 
 _log = logging.getLogger(__name__)
+_guest_log = guest_logger(__name__)
 
 _BATCH: Final = 32
 """Requests taken before signals and events get their turn again."""
@@ -106,7 +109,7 @@ class ControlLoop:
             if incoming is None:
                 return
             if incoming.signature.reads:
-                self._answer(incoming, outcome(lambda op=incoming.operation: self._vmm.read(op)))
+                self._answer(incoming, outcome(partial(self._vmm.read, incoming.operation)))
             else:
                 self._begin(incoming)
 
@@ -194,7 +197,7 @@ class ControlLoop:
     def _guest_stopped(self, result: object) -> None:
         if isinstance(result, GuestReboot) and not self.stopping:
             if result.delay:
-                _log.warning("the guest resets again and again: waiting %g s", result.delay)
+                _guest_log.warning("the guest resets again and again: waiting %g s", result.delay)
             self._reboot = (time.monotonic() + result.delay, result)
         elif isinstance(result, GuestReboot):
             self._destroy()

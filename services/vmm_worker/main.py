@@ -29,6 +29,7 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 
+_SWITCH_INTERVAL: Final = 0.0005
 _BOOT_TIMEOUT: Final = 600.0
 """Nobody waits for the command line's own boot; prefaulting much memory takes long."""
 
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker and return its exit status."""
     settings = command_line.read(arguments)
     log.set_up(settings.log_level)
+    # The loop answers reads while the operations thread runs Python of its own; it must
+    # not wait the default 5 ms for the interpreter each time.
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with Signals() as signals:
             return _serve(settings, signals)

@@ -46,11 +46,13 @@ class Watches:
 
     def drop_events(self) -> None:
         """Stop watching the machine's events."""
-        self.events = self._remove(self.events)
+        self._remove(self.events)
+        self.events = None
 
     def drop_listener(self) -> None:
         """Stop watching for clients, until the VM is followed again."""
-        self.listener = self._remove(self.listener)
+        self._remove(self.listener)
+        self.listener = None
 
     def close(self) -> None:
         """Stop watching."""

@@ -143,8 +143,8 @@ class Worker(Daemon):
         self.ipc = ipc
         self.client = Client(ipc)
 
-    def __exit__(self, *exception: object) -> None:
-        super().__exit__(*exception)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        super().__exit__(kind, *rest)
         self.client.close()
 
     def call(self, operation: str, body: object = None, timeout: float | None = None) -> Any:
@@ -179,18 +179,24 @@ class Worker(Daemon):
 
         eventually(answers, "the worker answers")
 
-    def wait_for(self, **expected: object) -> VmInfo:
-        """Wait until these fields of ``vm.info`` have these values, and return it."""
+    def wait_until(self, condition: Callable[[VmInfo], bool], what: str) -> VmInfo:
+        """Wait until ``vm.info`` meets the condition, and return it."""
 
-        def reached() -> VmInfo | None:
+        def met() -> VmInfo | None:
             try:
                 info = self.info()
             except VmFailure:
-                return None
-            got = {name: getattr(info, name) for name in expected}
-            return info if got == expected else None
+                return None  # There is no VM yet.
+            return info if condition(info) else None
 
-        return eventually(reached, f"vm.info shows {expected}")
+        return eventually(met, what)
+
+    def wait_for(self, **expected: object) -> VmInfo:
+        """Wait until these fields of ``vm.info`` have these values, and return it."""
+        return self.wait_until(
+            lambda info: all(getattr(info, name) == value for name, value in expected.items()),
+            f"vm.info shows {expected}",
+        )
 
 
 def start_worker(

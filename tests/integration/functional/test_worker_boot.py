@@ -230,3 +230,28 @@ def test_an_operation_whose_caller_gave_up_still_completes(slow_boot: Worker) ->
         slow_boot.call("vm.boot", timeout=0.05)
     assert caught.value.error.code is ErrorCode.VMM_TIMEOUT
     slow_boot.wait_for(state=VmState.RUNNING)
+
+
+def test_what_waited_too_long_is_not_done(slow_boot: Worker) -> None:
+    with ThreadPoolExecutor(1) as other:
+        boot = other.submit(slow_boot.call, "vm.boot")
+        # The boot is the first that the worker sees: its thread is there once it runs.
+        eventually(lambda: "guest-ram" in str(slow_boot.descriptors()), "the boot is under way")
+        with pytest.raises(VmFailure) as caught:
+            slow_boot.call("vm.delete", timeout=0.01)
+        assert caught.value.error.code is ErrorCode.VMM_TIMEOUT
+        assert boot.result(DEADLINE) is None
+    # The next is done after what waited before it.
+    slow_boot.call("vm.nmi")
+    assert slow_boot.info().state is VmState.RUNNING
+
+
+def test_sigterm_during_a_boot(slow_boot: Worker, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as other:
+        boot = other.submit(slow_boot.call, "vm.boot")
+        eventually(lambda: "guest-ram" in str(slow_boot.descriptors()), "the boot is under way")
+        assert slow_boot.stop() == 0
+        # Its caller hears that it was done, or that the worker is gone.
+        failure = boot.exception(DEADLINE)
+        assert failure is None or isinstance(failure, VmFailure)
+    assert [path.name for path in tmp_path.iterdir()] == ["default.log"]

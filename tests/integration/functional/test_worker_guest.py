@@ -75,9 +75,7 @@ def test_a_reset_reboots_in_place(
     serial = {"mode": "File", "file": str(tmp_path / "console")}
     worker.call("vm.create", vm_config(kernel.install(guest), serial=serial))
     worker.call("vm.boot")
-    info = eventually(
-        lambda: info if (info := worker.info()).boots >= 2 else None, "the guest is booted again"
-    )
+    info = worker.wait_until(lambda info: info.boots >= 2, "the guest is booted again")
     assert info.state is VmState.RUNNING
     stop = stop_of(info)
     assert (stop.reason, stop.source) == ("reset", source)
@@ -91,9 +89,7 @@ def test_a_reset_reboots_in_place(
 def test_a_triple_fault_is_a_reset_and_on_record(worker: Worker, kernel: Kernel) -> None:
     worker.call("vm.create", vm_config(kernel.install("triplefault")))
     worker.call("vm.boot")
-    info = eventually(
-        lambda: info if (info := worker.info()).boots >= 2 else None, "the guest is booted again"
-    )
+    info = worker.wait_until(lambda info: info.boots >= 2, "the guest is booted again")
     assert info.state is VmState.RUNNING
     stop = stop_of(info)
     assert (stop.reason, stop.source) == ("triple_fault", "kvm")

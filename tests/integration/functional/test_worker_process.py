@@ -211,7 +211,7 @@ def test_a_guest_that_resets_instead_is_not_booted_again(tmp_path: Path) -> None
     with start_worker(
         tmp_path, "--kernel", build("reset"), *SMALL, "--shutdown-timeout", "60"
     ) as worker:
-        eventually(lambda: worker.info().boots >= 2, "the guest resets")
+        worker.wait_until(lambda info: info.boots >= 2, "the guest resets")
         worker.process.send_signal(signal.SIGTERM)
         assert worker.wait() == 0
     assert left(tmp_path) == set()
