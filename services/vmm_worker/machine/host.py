@@ -170,7 +170,7 @@ def memory_failure(reason: str, *causes: str) -> VmFailure:
 def _no_more(ex: ShimError) -> VmFailure:
     return VmFailure(
         ErrorCode.HOST_RESOURCE,
-        f"the host has run out of something: {ex.context}; {NO_MORE[ex.errno]}",
+        f"the host has run out of something: {ex.context}; {NO_MORE[ex.errno or 0]}",
         causes=(str(ex),),
     )
 
