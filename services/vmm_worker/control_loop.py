@@ -71,6 +71,7 @@ class ControlLoop:
         self._destroy_at: float | None = None
         self._abandon_at: float | None = None
         self._ended = False
+        self._stuck = False
         self._status = 0
         self.stopping = False
         """True once nothing new is begun."""
@@ -96,7 +97,7 @@ class ControlLoop:
     def close(self) -> bool:
         """Stop the operations thread and destroy the VM, or say that it is stuck."""
         self._watches.close()
-        if not self._operations.close(_LAST_WORDS):
+        if not self._operations.close(0.0 if self._stuck else _LAST_WORDS):
             return False
         self._vmm.close()
         return True
@@ -148,7 +149,7 @@ class ControlLoop:
             self._destroy()
         if self._abandon_at is not None and now >= self._abandon_at:
             _log.error("an operation is stuck; leaving without its end")
-            self._status = 1
+            self._stuck = True
             self._ended = True
 
     # ---- requests ----------------------------------------------------------

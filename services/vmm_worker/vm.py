@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from ipc_protocol.config import VmConfig
+from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmCounters
 from kvm_shim import GedFlag, ShimError
 
@@ -85,9 +86,23 @@ class Vm:
         return None if self._backend is None else self._backend.listener
 
     def pause(self) -> None:
-        """Park the vCPUs."""
-        if not self.stopped:
+        """Park the vCPUs.
+
+        Raises:
+            VmFailure: ``host_resource`` when they do not park in time; they run on.
+        """
+        if self.stopped:
+            return
+        try:
             self._running.vm.pause()
+        except ShimError as ex:
+            if ex.errno != errno.ETIMEDOUT:
+                raise
+            raise VmFailure(
+                ErrorCode.HOST_RESOURCE,
+                "the host is too busy to stop the vCPUs in time; the VM goes on running",
+                causes=(ex.context,),
+            ) from ex
 
     def resume(self) -> None:
         """Let the vCPUs run again."""

@@ -205,7 +205,7 @@ def slow_boot(worker: Worker) -> Worker:
         for line in Path("/proc/meminfo").read_text().splitlines()
         if line.startswith("MemAvailable:")
     )
-    size = min(available // 2, 1 << 30) & ~0xFFF
+    size = min(available // 2, 512 << 20) & ~0xFFF
     memory = {"size": size, "prefault": True, "thp": False}
     worker.call("vm.create", vm_config(build("hello"), memory=memory))
     return worker
