@@ -236,6 +236,8 @@ static int set_irqfd(kvmshim_vm *vm, int eventfd, uint32_t gsi, uint32_t flags,
 
     if (eventfd < 0)
         return error_set(err, -EBADF, "irqfd of GSI %u", gsi);
+    if (gsi > IRQ_GSI_MAX)
+        return error_set(err, -EINVAL, "irqfd of GSI %u", gsi);
     ret = kvm_call(vm->vm_fd, KVM_IRQFD, &irqfd);
     if (ret < 0)
         return error_set(err, ret, "KVM_IRQFD of fd %d, GSI %u", eventfd, gsi);
