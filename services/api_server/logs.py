@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -30,6 +31,13 @@ class GunicornLog(Logger):
         if not root.isEnabledFor(logging.DEBUG):
             self.error_log.setLevel(logging.WARNING)
         self.error_log.propagate = True
+
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log an exception, unless it is a client that stalls, which is its own business."""
+        if isinstance(sys.exc_info()[1], BlockingIOError):
+            self.info("gave up a client that stalled in the middle of a request")
+        else:
+            super().exception(msg, *args, **kwargs)
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Log nothing."""

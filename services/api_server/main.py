@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="how long to wait for a worker's answer (default: depends on the operation)",
     )
     parser.add_argument(
+        "--client-timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long a client may be silent within a request (default: %(default)s)",
+    )
+    parser.add_argument(
         "--log-level",
         default="info",
         choices=("debug", "info", "warning", "error"),
@@ -112,15 +120,27 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as we may have; 1024 are few for all clients and workers."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; returns only if it cannot start."""
     options = parse_arguments(arguments)
     logs.configure(options.log_level)
+    _raise_descriptor_limit()
     peers = Peers(
         options.runtime_dir, options.default_vm, pinned=options.ipc, timeout=options.timeout
     )
     try:
-        server = Server(options.socket, peers, threads=options.threads)
+        server = Server(
+            options.socket,
+            peers,
+            threads=options.threads,
+            client_timeout=options.client_timeout,
+        )
     except VmFailure as ex:
         reason = ": ".join((ex.error.message, *ex.error.causes))
         print(f"velum-api: {reason}", file=sys.stderr)  # noqa: T201 - a command's way to say it

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Peers:
             return self._pinned
         name = vm_name(host, self._default_vm)
         path = ipc_path(self._runtime_dir, name)
-        if name != self._default_vm and not path.is_socket():
+        if name != self._default_vm and not _is_there(path):
             raise VmFailure(ErrorCode.VM_UNKNOWN, f"There is no VM of the name {name!r}")
         return path
 
@@ -76,7 +77,7 @@ class Peers:
             return client.call(operation, body, timeout=self._timeout)
         finally:
             # A worker that ends takes its socket along; calls under way outlive this.
-            if not path.exists():
+            if not _is_there(path):
                 self._forget(path, client)
 
     def _forget(self, path: Path, client: Client) -> None:
@@ -91,3 +92,10 @@ class Peers:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             client.close()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.stat().st_mode)
+    except OSError:
+        return False

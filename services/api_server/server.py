@@ -40,17 +40,22 @@ class Server(BaseApplication):
         socket_path: Where to listen; a stale socket there is replaced.
         peers: The workers to serve.
         threads: How many requests may wait for workers at a time.
+        client_timeout: Seconds for which a client may be silent in the middle of a request.
 
     Raises:
         VmFailure: ``host_resource``, the path cannot be listened on.
     """
 
-    def __init__(self, socket_path: Path, peers: Peers, *, threads: int) -> None:
+    def __init__(
+        self, socket_path: Path, peers: Peers, *, threads: int, client_timeout: float
+    ) -> None:
         self._socket_path = socket_path
         self._peers = peers
         self._threads = threads
+        self._client_timeout = client_timeout
         self._socket = _listen(socket_path)
         self._listener_fd = self._socket.detach()
+        self._lifeline = os.pipe()
         super().__init__()
 
     def load_config(self) -> None:
@@ -96,9 +101,9 @@ class Server(BaseApplication):
     def _on_exit(self, _arbiter: object) -> None:
         self._socket.close()
 
-    @staticmethod
-    def _pre_fork(_arbiter: object, worker: ApiWorker) -> None:
-        worker.lifeline = os.pipe()
+    def _pre_fork(self, _arbiter: object, worker: ApiWorker) -> None:
+        worker.lifeline = self._lifeline
+        worker.client_timeout = self._client_timeout
         # Objects from before the fork stay on shared pages if no collection touches them.
         gc.collect()
         gc.freeze()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import select
 import selectors
@@ -22,9 +24,8 @@ from api_server.failure import explain, failure
 __all__ = ["ApiWorker"]
 
 SERVER_NAME = "Velum API"
-RECEIVE_TIMEOUT = 10
-"""Seconds without a byte after which a client in the middle of a request is given up."""
-
+_DRAIN = 16
+"""Reads of 64 KiB after which a client that goes on sending gets its reset."""
 LINGER_MS = 2
 """How long a thread waits for the next request of the client it has just answered."""
 
@@ -32,11 +33,31 @@ LINGER_MS = 2
 wsgi.SERVER = SERVER_NAME  # type: ignore[attr-defined] # imported there, so not in its stub
 
 
+class _Connection(TConn):
+    """A connection that ends without waiting for its client."""
+
+    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
+        """Close; ``graceful`` if what was sent is to be read by the client.
+
+        On a UNIX socket it can always be read, but its end is a reset instead of an end of file
+        while there is input that nobody has read. gunicorn would wait two seconds for the client
+        here, on the thread that polls for all.
+        """
+        with contextlib.suppress(OSError):
+            self.sock.setblocking(False)  # noqa: FBT003
+            for _ in range(_DRAIN if graceful else 0):
+                if not self.sock.recv(1 << 16):
+                    break
+        self.sock.close()
+
+
 class ApiWorker(ThreadWorker):
     """Serves requests on threads until told to stop, or until its parent is gone."""
 
     lifeline: tuple[int, int] | None = None
     """A pipe whose writing end only the parent keeps: end of file means that it died."""
+    client_timeout = 10.0
+    """Seconds without a byte after which a client in the middle of a request is given up."""
 
     def run(self) -> None:
         """Serve. Called in the child, after the fork."""
@@ -51,6 +72,24 @@ class ApiWorker(ThreadWorker):
         # An orphan would hold the socket, and a new server could not have it.
         os._exit(1)
 
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection and wait for its first bytes, which no thread has to do."""
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        # The kernel's timeouts, because gunicorn sets and unsets Python's.
+        seconds, rest = divmod(self.client_timeout, 1)
+        limit = struct.pack("@ll", int(seconds), int(rest * 1e6))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        conn = _Connection(self.cfg, client, address, listener.getsockname())
+        conn.set_timeout()
+        self.nr_conns += 1
+        self.pending_conns.append(conn)
+        readable = functools.partial(self.on_pending_socket_readable, conn)
+        self.poller.register(client, selectors.EVENT_READ, readable)
+
     def handle(self, conn: TConn) -> Any:
         """Serve the requests of a connection, on a thread of the pool.
 
@@ -58,10 +97,6 @@ class ApiWorker(ThreadWorker):
         on another thread, four switches that cost more than most requests. So the thread stays
         with its client for a moment, unless another one waits for a thread.
         """
-        if not conn.initialized:
-            limit = struct.pack("@ll", RECEIVE_TIMEOUT, 0)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         keep = super().handle(conn)
         while keep is True and self.alive and self._next_request_comes(conn):
             keep = super().handle(conn)

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -156,3 +157,39 @@ def test_a_worker_answers_its_own_shutdown_although_its_socket_is_gone(server):
             assert http.get("/api/v1/vmm.ping").json["code"] == "vm_unknown"
     finally:
         peer.close()
+
+
+def test_clients_that_stall_are_given_up_and_hold_nobody_up(tmp_path):
+    starts = (
+        b"GET /api/v1/vmm.ping HT",
+        b"PUT /api/v1/vm.boot HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
+    )
+    with (
+        Peer(tmp_path / "default.ipc"),
+        ApiProcess(tmp_path, "--client-timeout", 0.3, "--threads", 2) as server,
+        contextlib.ExitStack() as stack,
+    ):
+
+        def connect():
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.settimeout(DEADLINE)
+            client.connect(str(server.socket))
+            return client
+
+        silent = [connect() for _ in range(50)]
+        stalling = []
+        for start in starts * 4:
+            stalling.append(connect())
+            stalling[-1].sendall(start)
+        assert server.request("GET", "vmm.ping").status == 200
+        answers = []
+        for client in stalling:
+            answer = b""
+            while part := client.recv(4096):
+                answer += part
+            answers.append(answer.partition(b"\r\n")[0])
+        assert answers == [b"", b"HTTP/1.1 400 Bad Request"] * 4
+        for client in silent:
+            client.sendall(b"GET /api/v1/vmm.ping HTTP/1.1\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert "Traceback" not in server.read_log()

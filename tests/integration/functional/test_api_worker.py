@@ -23,6 +23,14 @@ def worker(tmp_path):
         yield worker
 
 
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory):
+    """An API with a worker, for tests that leave no VM behind."""
+    directory = tmp_path_factory.mktemp("idle")
+    with start_worker(directory), ApiProcess(directory) as api:
+        yield api
+
+
 def _done(api, *names):
     for name in names:
         response = api.request("PUT", name)
@@ -55,8 +63,8 @@ def test_without_a_vm(api, worker):
     assert api.request("GET", "vmm.ping").status == 503
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_configuration_is_stored_and_shown(api):
+def test_a_configuration_is_stored_and_shown(idle):
+    api = idle
     config = vm_config("/nowhere/vmlinuz", serial={"mode": "Null"})
     assert api.request("PUT", "vm.create", config).status == 204
     assert _refused(api, "vm.create", config) == (409, "vm_already_created")
@@ -81,8 +89,8 @@ def test_a_configuration_is_stored_and_shown(api):
         ({"disks": [{"path": "/d"}]}, 501, "/disks"),
     ],
 )
-@pytest.mark.usefixtures("worker")
-def test_a_configuration_that_is_wrong_is_refused_by_field(change, status, pointer, api):
+def test_a_configuration_that_is_wrong_is_refused_by_field(change, status, pointer, idle):
+    api = idle
     response = api.request("PUT", "vm.create", {**vm_config("/k"), **change})
     assert response.status == status
     assert pointer in {error["pointer"] for error in response.json["errors"]}
