@@ -30,6 +30,7 @@ __all__ = ["main"]
 _log = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL: Final = 0.0005
+"""Seconds; see :func:`main`."""
 _BOOT_TIMEOUT: Final = 600.0
 """Nobody waits for the command line's own boot; prefaulting much memory takes long."""
 
