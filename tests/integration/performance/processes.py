@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes that are measured, and what they occupy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.integration.performance.measure import wait_until
+from tests.support.http import UnixHTTP, wait_for_socket
+
+__all__ = ["ROOT", "Service", "pss_kib", "python_environment", "running", "service"]
+
+ROOT = Path(__file__).parents[3]
+_MAPPING = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<access>\S{4}) ")
+_GUEST_RAM = 256 << 20
+"""Nothing but the guest's RAM is mapped in pieces of this size."""
+_OK = 200
+
+
+class Service(NamedTuple):
+    """A worker and the API in front of it."""
+
+    socket: Path
+    worker: subprocess.Popen[bytes]
+    api: subprocess.Popen[bytes]
+
+    def client(self) -> UnixHTTP:
+        """Return a keep-alive connection to the API."""
+        return UnixHTTP(str(self.socket))
+
+
+def python_environment() -> dict[str, str]:
+    """Return an environment in which the packages are found, installed or not."""
+    packages = os.pathsep.join(str(ROOT / name) for name in ("services", "shared", "native"))
+    return {**os.environ, "PYTHONPATH": packages}
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], *, stdout: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for as long as the context lasts."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=stdout, env=python_environment()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.contextmanager
+def service() -> Iterator[Service]:
+    """Run a worker and the API until the context ends."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="velum-bench-"))
+        socket = Path(directory) / "api.sock"
+        place = ["--runtime-dir", directory]
+        worker = [sys.executable, "-m", "vmm_worker", "--name", "bench", *place]
+        api = [sys.executable, "-m", "api_server", "--socket", str(socket), *place]
+        started = Service(
+            socket,
+            stack.enter_context(running([*worker, "--log-level", "warning"])),
+            stack.enter_context(running([*api, "--default-vm", "bench", "--log-level", "warning"])),
+        )
+        wait_for_socket(socket, timeout=60)
+        with started.client() as client:
+            wait_until(lambda: client.get("/api/v1/vmm.ping").status == _OK, "vmm.ping")
+        yield started
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    yield pid
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            yield from _descendants(int(child))
+
+
+def pss_kib(pid: int) -> int:
+    """Return the proportional set size of a process and its children, guest RAM aside."""
+    total = 0
+    for process in _descendants(pid):
+        guest_ram = False
+        for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
+            if mapping := _MAPPING.match(line):
+                size = int(mapping["end"], 16) - int(mapping["start"], 16)
+                guest_ram = mapping["access"].startswith("rw") and size >= _GUEST_RAM
+            elif line.startswith("Pss:") and not guest_ram:
+                total += int(line.split()[1])
+    return total

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["render", "write"]
+
+_COLUMNS = ("", "median", "min", "max", "runs", "aim", "")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _row(series: dict[str, Any]) -> tuple[str, ...]:
+    aim = series["aim"]
+    verdict = "" if aim is None else ("met" if series["median"] <= aim else "MISSED")
+    return (
+        f"{series['name']} [{series['unit']}]",
+        *(_number(series[key]) for key in ("median", "min", "max")),
+        str(len(series["runs"])),
+        _number(aim),
+        verdict,
+    )
+
+
+def render(report: dict[str, Any]) -> str:
+    """Return the table of one environment's results."""
+    place = report["environment"]
+    rows = [_COLUMNS, *map(_row, report["results"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    nested = ", itself a virtual machine" if place["emulated"] else ""
+    cpu = f"{place['cpu']}, {place['cpus']} CPUs, Linux {place['kernel']}"
+    lines = [f"{cpu}, KVM: {place['kvm']} ({place['virtualization']}){nested}"]
+    for name, *cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
+    return "\n".join(lines)
+
+
+def write(path: Path, reports: list[dict[str, Any]]) -> None:
+    """Write the results of every environment to one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(reports, indent=2) + "\n")
