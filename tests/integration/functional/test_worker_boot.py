@@ -244,7 +244,7 @@ def test_what_waited_too_long_is_not_done(slow_boot: Worker) -> None:
         assert caught.value.error.code is ErrorCode.VMM_TIMEOUT
         assert boot.result(DEADLINE) is None
     # The next is done after what waited before it.
-    slow_boot.call("vm.nmi")
+    slow_boot.call("vm.power-button")
     assert slow_boot.info().state is VmState.RUNNING
 
 

@@ -201,7 +201,7 @@ def test_reads_are_answered_and_changes_refused_while_the_guest_powers_off(
 
 def refusal(worker: Worker) -> ErrorCode | None:
     try:
-        worker.call("vm.nmi")
+        worker.call("vm.power-button")
     except VmFailure as ex:
         return ex.error.code
     return None
