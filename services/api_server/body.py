@@ -39,14 +39,14 @@ def read_body(stream: Stream, content_length: int | None) -> bytes:
             body = stream.read(MAX_BODY + 1)
         except (OSError, ParseException) as ex:
             raise failure(
-                ErrorCode.INVALID_REQUEST, f"The request body cannot be read: {ex}"
+                ErrorCode.INVALID_REQUEST, f"the request body cannot be read: {ex}"
             ) from ex
         if content_length is not None and len(body) < content_length:
-            raise failure(ErrorCode.INVALID_REQUEST, "The request body ends early")
+            raise failure(ErrorCode.INVALID_REQUEST, "the request body ends early")
         if len(body) <= MAX_BODY:
             return body
     raise failure(
-        ErrorCode.PAYLOAD_TOO_LARGE, f"The request body is larger than {MAX_BODY} bytes (4 MiB)"
+        ErrorCode.PAYLOAD_TOO_LARGE, f"the request body is larger than {MAX_BODY} bytes (4 MiB)"
     )
 
 
@@ -74,7 +74,7 @@ def parse_json(body: bytes) -> Any:
         document = msgspec.json.decode(body)
         json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
     except RecursionError as ex:
-        raise failure(ErrorCode.MALFORMED_JSON, "The JSON is nested too deeply") from ex
+        raise failure(ErrorCode.MALFORMED_JSON, "the JSON is nested too deeply") from ex
     except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError) as ex:
         raise failure(ErrorCode.MALFORMED_JSON, _describe(body, ex)) from ex
     return document
@@ -86,7 +86,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
         if key in seen:
             raise failure(
                 ErrorCode.MALFORMED_JSON,
-                f"The member {_quote(key)} appears twice in one JSON object",
+                f"the member {_quote(key)} appears twice in one JSON object",
             )
         seen.add(key)
 
@@ -96,12 +96,12 @@ def _describe(body: bytes, ex: Exception) -> str:
     reason = str(ex).removeprefix("JSON is malformed: ")
     position = re.search(r" \(byte (\d+)\)$", reason)
     if position is None:
-        return f"The body is not valid JSON: {reason}"
+        return f"the body is not valid JSON: {reason}"
     before = body[: int(position[1])]
     line = before.count(b"\n") + 1
     column = len(before) - (before.rfind(b"\n") + 1) + 1
     reason = reason[: position.start()]
-    return f"The body is not valid JSON: {reason} (line {line}, column {column})"
+    return f"the body is not valid JSON: {reason} (line {line}, column {column})"
 
 
 def _quote(text: str) -> str:

@@ -35,7 +35,7 @@ def explain(ex: BaseException) -> ApiError:
     else:
         error = ApiError(
             code=ErrorCode.INTERNAL,
-            message="The API server failed on this request; its log has the details",
+            message="the API server failed on this request; its log has the details",
         )
     if STATUS[error.code] is HTTPStatus.INTERNAL_SERVER_ERROR:
         if error.reference is None:

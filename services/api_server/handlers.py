@@ -50,7 +50,7 @@ def _find_route(req: falcon.Request, resp: falcon.Response) -> Route:
         path = ascii(req.path[:120])
         if req.path in NOT_BUILT:
             raise failure(ErrorCode.NOT_SUPPORTED, f"{path} is not built yet")
-        raise failure(ErrorCode.ROUTE_NOT_FOUND, f"There is no {path} in this API")
+        raise failure(ErrorCode.ROUTE_NOT_FOUND, f"there is no {path} in this API")
     if req.method not in route.methods:
         resp.set_header("Allow", ", ".join(route.methods))
         raise failure(

@@ -60,7 +60,8 @@ class Peers:
         name = vm_name(host, self._default_vm)
         path = ipc_path(self._runtime_dir, name)
         if name != self._default_vm and not _is_there(path):
-            raise VmFailure(ErrorCode.VM_UNKNOWN, f"There is no VM of the name {name!r}")
+            self._forget(path)
+            raise VmFailure(ErrorCode.VM_UNKNOWN, f"there is no VM of the name {name!r}")
         return path
 
     def call(self, path: Path, operation: Operation, body: object) -> Any:
@@ -78,13 +79,13 @@ class Peers:
         finally:
             # A worker that ends takes its socket along; calls under way outlive this.
             if not _is_there(path):
-                self._forget(path, client)
+                self._forget(path)
 
-    def _forget(self, path: Path, client: Client) -> None:
+    def _forget(self, path: Path) -> None:
         with self._lock:
-            if self._clients.get(path) is client:
-                del self._clients[path]
-        client.close()
+            client = self._clients.pop(path, None)
+        if client is not None:
+            client.close()
 
     def close(self) -> None:
         """Close all clients; calls that are under way go on."""

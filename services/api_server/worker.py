@@ -120,7 +120,7 @@ class ApiWorker(ThreadWorker):
         """Answer a request that did not reach the application as HTTP."""
         del req, addr
         if isinstance(exc, ParseException):
-            ex: BaseException = failure(ErrorCode.INVALID_REQUEST, f"This is not HTTP/1.1: {exc}")
+            ex: BaseException = failure(ErrorCode.INVALID_REQUEST, f"this is not HTTP/1.1: {exc}")
             self.log.warning("refused a request: %a", str(exc))
         else:
             ex = exc
