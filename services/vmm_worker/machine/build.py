@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from ipc_protocol.config import MemoryConfig, SerialMode, VmConfig
 from kvm_shim import DebugPort, Device, Ged, MemoryFlag, Serial, Vm
-
 from vmm_worker.machine import layout
 from vmm_worker.machine.acpi import acpi_tables
 from vmm_worker.machine.cpuid import GuestCpuid

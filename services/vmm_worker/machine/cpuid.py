@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 
 from ipc_protocol.config import CpusConfig
 from kvm_shim import CpuidEntry
-
 from vmm_worker.machine.topology import Topology
 
 __all__ = ["GuestCpuid"]

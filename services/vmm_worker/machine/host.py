@@ -11,7 +11,6 @@ from pathlib import Path
 from ipc_protocol.config import CpusConfig, MemoryConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from kvm_shim import CpuidEntry, Host, ShimError, probe_host, supported_cpuid
-
 from vmm_worker.machine import layout
 from vmm_worker.machine.cpuid import GuestCpuid
 from vmm_worker.machine.memory import ram_regions

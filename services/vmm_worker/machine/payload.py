@@ -13,7 +13,6 @@ from typing import Self
 from ipc_protocol.config import PayloadConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from kvm_shim import Boot, Vm
-
 from vmm_worker.machine import layout
 from vmm_worker.machine.image import ImageError, KernelImage, Protocol
 from vmm_worker.machine.initramfs import Initramfs, place_initramfs

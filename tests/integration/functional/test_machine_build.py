@@ -5,8 +5,9 @@ import os
 import resource
 from pathlib import Path
 
-import kvm_shim
 import pytest
+
+import kvm_shim
 from ipc_protocol.config import (
     CpusConfig,
     MemoryConfig,
@@ -16,12 +17,11 @@ from ipc_protocol.config import (
     VmConfig,
 )
 from ipc_protocol.errors import ErrorCode, VmFailure
+from tests.support.console import Console
+from tests.support.guests import build
 from vmm_worker.machine import layout
 from vmm_worker.machine.acpi import acpi_tables
 from vmm_worker.machine.build import build_machine
-
-from tests.support.console import Console
-from tests.support.guests import build
 
 pytestmark = pytest.mark.kvm
 

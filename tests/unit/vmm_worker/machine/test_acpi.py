@@ -6,6 +6,7 @@ import struct
 import subprocess
 
 import pytest
+
 from vmm_worker.machine import acpi, layout
 
 TABLES = {

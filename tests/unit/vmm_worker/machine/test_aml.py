@@ -2,6 +2,7 @@
 """The AML builder, byte for byte against encodings taken from the specification."""
 
 import pytest
+
 from vmm_worker.machine import aml
 
 

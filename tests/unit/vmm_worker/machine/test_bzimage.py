@@ -4,8 +4,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vmm_worker.machine.bzimage import parse_bzimage
-from vmm_worker.machine.image import ImageError, Protocol
 
 from tests.unit.vmm_worker.machine.kernels import (
     BZIMAGE_CODE_SIZE,
@@ -14,6 +12,8 @@ from tests.unit.vmm_worker.machine.kernels import (
     bzimage,
     reader,
 )
+from vmm_worker.machine.bzimage import parse_bzimage
+from vmm_worker.machine.image import ImageError, Protocol
 
 RAM = 512 * MIB
 

@@ -4,6 +4,7 @@
 import struct
 
 import pytest
+
 from ipc_protocol.config import CpusConfig, CpuTopology
 from kvm_shim import CpuidEntry
 from vmm_worker.machine.cpuid import GuestCpuid

@@ -6,10 +6,10 @@ import struct
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from vmm_worker.machine.elf import parse_elf
-from vmm_worker.machine.image import ImageError, Protocol
 
 from tests.unit.vmm_worker.machine.kernels import MIB, Program, elf, note, pvh_kernel, reader
+from vmm_worker.machine.elf import parse_elf
+from vmm_worker.machine.image import ImageError, Protocol
 
 RAM = 64 * MIB
 LOAD = Program(1, MIB, bytes(64))

@@ -4,6 +4,7 @@
 import errno
 
 import pytest
+
 from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from kvm_shim import CpuidEntry, Host, ShimError

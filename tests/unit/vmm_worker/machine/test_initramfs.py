@@ -3,10 +3,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from vmm_worker.machine.image import KernelImage, Protocol
-from vmm_worker.machine.initramfs import place_initramfs
 
 from tests.unit.vmm_worker.machine.kernels import MIB
+from vmm_worker.machine.image import KernelImage, Protocol
+from vmm_worker.machine.initramfs import place_initramfs
 
 
 def kernel(start=16 * MIB, end=56 * MIB, limit=1 << 31):

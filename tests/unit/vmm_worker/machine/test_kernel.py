@@ -5,10 +5,10 @@ import gzip
 import lzma
 
 import pytest
-from vmm_worker.machine.image import ImageError, Protocol
-from vmm_worker.machine.kernel import parse_kernel
 
 from tests.unit.vmm_worker.machine.kernels import MIB, bzimage, pvh_kernel, reader
+from vmm_worker.machine.image import ImageError, Protocol
+from vmm_worker.machine.kernel import parse_kernel
 
 
 def parse(data):

@@ -4,13 +4,13 @@
 import struct
 
 import pytest
+
+from tests.unit.vmm_worker.machine.kernels import bzimage, reader
 from vmm_worker.machine import layout
 from vmm_worker.machine.bzimage import parse_bzimage
 from vmm_worker.machine.initramfs import Initramfs
 from vmm_worker.machine.linux64 import zero_page
 from vmm_worker.machine.memory import MapEntry, MapKind, memory_map
-
-from tests.unit.vmm_worker.machine.kernels import bzimage, reader
 
 SIZE = 6 << 30
 

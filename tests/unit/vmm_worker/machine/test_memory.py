@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from vmm_worker.machine import layout
 from vmm_worker.machine.memory import MapKind, low_ram_end, memory_map, ram_regions
 

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+
 from ipc_protocol.config import PayloadConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
+from tests.unit.vmm_worker.machine.kernels import MIB, bzimage, pvh_kernel
 from vmm_worker.machine.image import Protocol
 from vmm_worker.machine.payload import Payload
-
-from tests.unit.vmm_worker.machine.kernels import MIB, bzimage, pvh_kernel
 
 RAM = 512 * MIB
 

@@ -4,6 +4,7 @@
 import struct
 
 import pytest
+
 from vmm_worker.machine import layout
 from vmm_worker.machine.initramfs import Initramfs
 from vmm_worker.machine.memory import MapEntry, MapKind, memory_map

@@ -3,6 +3,7 @@
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from ipc_protocol.config import CpusConfig, CpuTopology
 from vmm_worker.machine.topology import Place, Topology
 
