@@ -16,6 +16,7 @@ from tests.testbed.image import Image, image
 from tests.testbed.processes import running
 from tests.testbed.session import MachineDiedError, Session
 from tests.testbed.shares import Export, Share, exported
+from tests.testbed.tsc import tsc_khz
 
 __all__ = ["DEFAULT_MEMORY", "Job", "run"]
 
@@ -118,7 +119,7 @@ def machine(files: Image, initramfs: Path, memory: int, console: Path) -> list[s
         # Shared with virtiofsd, and taken from the host page by page as it is used.
         *("-object", f"memory-backend-memfd,id=ram,size={memory}M,share=on", "-m", f"{memory}M"),
         *("-kernel", str(files.kernel), "-initrd", str(initramfs)),
-        *("-append", KERNEL_COMMAND_LINE),
+        *("-append", f"{KERNEL_COMMAND_LINE} tsc_early_khz={tsc_khz()}"),
         *("-drive", disk, "-device", "virtio-blk-pci,drive=disk"),
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
     ]
