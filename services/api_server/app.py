@@ -8,12 +8,12 @@ import time
 from http import HTTPStatus
 
 import falcon
-from ipc_protocol.errors import ErrorCode
 
 from api_server import problem
 from api_server.failure import explain, failure
 from api_server.handlers import Handler
 from api_server.peers import Peers
+from ipc_protocol.errors import ErrorCode
 
 __all__ = ["create_app"]
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 from gunicorn.http.errors import ParseException
-from ipc_protocol.errors import ErrorCode
 
 from api_server.failure import failure
+from ipc_protocol.errors import ErrorCode
 
 __all__ = ["MAX_BODY", "Stream", "check_media_type", "parse_json", "read_body"]
 

@@ -8,9 +8,9 @@ import secrets
 from http import HTTPStatus
 
 import msgspec
-from ipc_protocol.errors import ApiError, ApiFailure, ErrorCode, FieldError, VmFailure
 
 from api_server.status import STATUS
+from ipc_protocol.errors import ApiError, ApiFailure, ErrorCode, FieldError, VmFailure
 
 __all__ = ["explain", "failure"]
 

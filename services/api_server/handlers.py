@@ -8,16 +8,16 @@ from typing import Any
 
 import falcon
 import msgspec
-from ipc_protocol.config import VmConfig
-from ipc_protocol.errors import ErrorCode
-from ipc_protocol.messages import SIGNATURES
-from ipc_protocol.validation import parse_config
 
 from api_server.body import check_media_type, parse_json, read_body
 from api_server.failure import failure
 from api_server.hosts import authority
 from api_server.peers import Peers
 from api_server.routes import NOT_BUILT, ROUTES, Route
+from ipc_protocol.config import VmConfig
+from ipc_protocol.errors import ErrorCode
+from ipc_protocol.messages import SIGNATURES
+from ipc_protocol.validation import parse_config
 
 __all__ = ["PARSERS", "Handler"]
 

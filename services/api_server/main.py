@@ -11,13 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ipc_protocol.errors import VmFailure
-from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
-from ipc_protocol.version import BUILD_VERSION
-
 from api_server import logs
 from api_server.peers import Peers
 from api_server.server import Server
+from ipc_protocol.errors import VmFailure
+from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
+from ipc_protocol.version import BUILD_VERSION
 
 __all__ = ["main", "parse_arguments"]
 

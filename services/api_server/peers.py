@@ -8,12 +8,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from api_server.hosts import vm_name
 from ipc_protocol.client import Client
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
 from ipc_protocol.names import ipc_path
-
-from api_server.hosts import vm_name
 
 __all__ = ["Peers"]
 

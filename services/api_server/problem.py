@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import msgspec
-from ipc_protocol.errors import ApiError, ErrorCode, FieldError
 
 from api_server.status import STATUS
+from ipc_protocol.errors import ApiError, ErrorCode, FieldError
 
 __all__ = ["CONTENT_TYPE", "Problem", "encode", "problem"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from ipc_protocol.errors import VmFailure
-from ipc_protocol.listener import SocketPath
 
 from api_server.app import create_app
 from api_server.logs import GunicornLog
 from api_server.peers import Peers
 from api_server.worker import ApiWorker
+from ipc_protocol.errors import VmFailure
+from ipc_protocol.listener import SocketPath
 
 __all__ = ["GRACE", "Server"]
 

@@ -16,10 +16,10 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
-from ipc_protocol.errors import ErrorCode
 
 from api_server import problem
 from api_server.failure import explain, failure
+from ipc_protocol.errors import ErrorCode
 
 __all__ = ["ApiWorker"]
 

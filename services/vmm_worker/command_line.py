@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
+
 from ipc_protocol.config import (
     CpusConfig,
     CpuTopology,
@@ -21,7 +22,6 @@ from ipc_protocol.config import (
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.names import RUNTIME_DIR, ipc_path
 from ipc_protocol.version import BUILD_VERSION
-
 from vmm_worker.options import OptionError, parse
 
 __all__ = ["Settings", "parse_cpus", "parse_memory", "parse_serial", "read"]

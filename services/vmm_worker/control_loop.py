@@ -13,11 +13,11 @@ from functools import partial
 from typing import Final
 
 import zmq
+
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation, VmState
 from ipc_protocol.server import Incoming, Server, outcome
 from kvm_shim import Event, ShimError
-
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
 from vmm_worker.operations import Job, Operations

@@ -17,7 +17,6 @@ from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation
 from ipc_protocol.server import Server
-
 from vmm_worker import command_line, log
 from vmm_worker.command_line import Settings
 from vmm_worker.control_loop import ControlLoop

@@ -8,11 +8,11 @@ import time
 from typing import Final
 
 import msgspec
+
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmCounters
 from kvm_shim import GedFlag, ShimError
-
 from vmm_worker.devices.serial import Backend, open_backend
 from vmm_worker.machine.build import Machine, build_machine
 

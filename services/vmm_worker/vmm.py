@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
+
 from ipc_protocol.config import VmConfig
 from ipc_protocol.messages import GuestStop, Operation, VmCounters, VmInfo, VmmPing, VmState
 from ipc_protocol.version import BUILD_VERSION, VERSION
 from kvm_shim import Event, EventKind
-
 from vmm_worker import transitions
 from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger

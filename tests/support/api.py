@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import zmq
+
 from ipc_protocol.errors import ErrorCode, VmError
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
-
 from tests.support.http import Response, UnixHTTP, wait_for_socket
 from tests.support.processes import Daemon
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 import kvm_shim
-
 from tests.support.console import Console
 from tests.support.guests import COUNTERS, build
 from tests.support.pvh import boot_pvh

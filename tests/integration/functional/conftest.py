@@ -3,8 +3,9 @@
 
 from collections.abc import Iterator
 
-import kvm_shim
 import pytest
+
+import kvm_shim
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ipc_protocol.messages import Operation
 
+from ipc_protocol.messages import Operation
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.http import wait_for_socket
 from tests.support.processes import DEADLINE, eventually

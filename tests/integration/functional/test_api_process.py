@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ipc_protocol.messages import Operation
 
+from ipc_protocol.messages import Operation
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.processes import DEADLINE, eventually
 

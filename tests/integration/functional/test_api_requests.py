@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+
 from api_server.routes import NOT_BUILT, ROUTES
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmState
-
 from tests.support.api import ApiProcess, Peer
 
 CONFIG = {"payload": {"kernel": "/boot/vmlinuz"}, "cpus": {"boot_vcpus": 1, "max_vcpus": 2}}

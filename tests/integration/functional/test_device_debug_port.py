@@ -3,9 +3,9 @@
 
 import time
 
-import kvm_shim
 import pytest
 
+import kvm_shim
 from tests.support.ports import Ports, forged
 
 pytestmark = pytest.mark.kvm

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keyboard controller's ports: nothing is there but the reset line."""
 
-import kvm_shim
 import pytest
 
+import kvm_shim
 from tests.support.ports import Ports, forged
 
 pytestmark = pytest.mark.kvm

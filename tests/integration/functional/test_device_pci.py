@@ -3,10 +3,10 @@
 
 import errno
 
-import kvm_shim
 import pytest
-from kvm_shim import Space
 
+import kvm_shim
+from kvm_shim import Space
 from tests.support.ports import Ports, forged
 
 pytestmark = pytest.mark.kvm

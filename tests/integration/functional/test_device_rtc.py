@@ -4,9 +4,9 @@
 import datetime as dt
 import errno
 
-import kvm_shim
 import pytest
 
+import kvm_shim
 from tests.support.ports import Ports, forged
 
 pytestmark = pytest.mark.kvm

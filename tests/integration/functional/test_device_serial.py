@@ -3,9 +3,9 @@
 
 import errno
 
-import kvm_shim
 import pytest
 
+import kvm_shim
 from tests.support.ports import Ports, forged, payload_of
 
 pytestmark = pytest.mark.kvm

@@ -13,9 +13,9 @@ import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import kvm_shim
 import pytest
 
+import kvm_shim
 from tests.support.ports import Ports
 
 pytestmark = pytest.mark.kvm

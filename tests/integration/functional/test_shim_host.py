@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from kvm_shim import ShimError, Vm, probe_host, supported_cpuid
 
 KVM_SIGNATURE_LEAF = 0x40000000

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from kvm_shim import ShimError, Space, Vm
 
 pytestmark = pytest.mark.kvm

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from kvm_shim import Boot, ShimError, Space, Vm, supported_cpuid
 
+from kvm_shim import Boot, ShimError, Space, Vm, supported_cpuid
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

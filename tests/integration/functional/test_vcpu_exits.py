@@ -4,8 +4,8 @@
 import time
 
 import pytest
-from kvm_shim import Space
 
+from kvm_shim import Space
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

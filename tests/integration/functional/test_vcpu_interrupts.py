@@ -4,8 +4,8 @@
 import os
 
 import pytest
-from kvm_shim import EventKind
 
+from kvm_shim import EventKind
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

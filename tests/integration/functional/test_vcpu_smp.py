@@ -4,8 +4,8 @@
 import errno
 
 import pytest
-from kvm_shim import ShimError
 
+from kvm_shim import ShimError
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

@@ -5,8 +5,8 @@ import contextlib
 import os
 
 import pytest
-from kvm_shim import Space
 
+from kvm_shim import Space
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

@@ -6,8 +6,8 @@ import select
 import threading
 
 import pytest
-from kvm_shim import EventKind, ShimError
 
+from kvm_shim import EventKind, ShimError
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

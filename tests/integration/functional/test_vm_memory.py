@@ -4,6 +4,7 @@
 import errno
 
 import pytest
+
 from kvm_shim import MemoryFlag, ShimError, Vm
 
 pytestmark = pytest.mark.kvm

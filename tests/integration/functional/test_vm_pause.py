@@ -5,8 +5,8 @@ import errno
 import threading
 
 import pytest
-from kvm_shim import ShimError
 
+from kvm_shim import ShimError
 from tests.support.machines import GuestVm
 
 pytestmark = pytest.mark.kvm

@@ -6,8 +6,8 @@ import os
 import re
 
 import pytest
-from kvm_shim import ShimError
 
+from kvm_shim import ShimError
 from tests.support.machines import MEMORY, GuestVm
 
 pytestmark = pytest.mark.kvm

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmState
-
 from tests.support.guests import build
 from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ipc_protocol.messages import GuestStop, VmInfo, VmState
 
+from ipc_protocol.messages import GuestStop, VmInfo, VmState
 from tests.support.guests import build
 from tests.support.processes import Worker, eventually, start_worker, vm_config
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ipc_protocol.messages import VmState
 
+from ipc_protocol.messages import VmState
 from tests.support.console import Console
 from tests.support.guests import build
 from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config

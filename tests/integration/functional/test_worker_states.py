@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmmPing, VmState
-
 from tests.support.guests import build
 from tests.support.processes import Worker, start_worker, vm_config
 

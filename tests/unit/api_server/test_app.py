@@ -5,11 +5,11 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from api_server.app import create_app
 from api_server.peers import Peers
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
-
 from tests.support.api import Peer
 
 

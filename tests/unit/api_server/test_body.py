@@ -2,10 +2,11 @@
 import io
 
 import pytest
-from api_server.body import MAX_BODY, check_media_type, parse_json, read_body
 from gunicorn.http.errors import InvalidChunkSize
 from hypothesis import given
 from hypothesis import strategies as st
+
+from api_server.body import MAX_BODY, check_media_type, parse_json, read_body
 from ipc_protocol.errors import ApiFailure, ErrorCode
 
 

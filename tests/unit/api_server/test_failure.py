@@ -2,6 +2,7 @@
 import logging
 
 import pytest
+
 from api_server.failure import explain, failure
 from ipc_protocol.errors import ApiFailure, ErrorCode, VmFailure
 

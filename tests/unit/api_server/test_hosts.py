@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+
 from api_server.hosts import authority, vm_name
 from ipc_protocol.errors import ErrorCode, VmFailure
 

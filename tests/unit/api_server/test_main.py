@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+
 from api_server.main import parse_arguments
 
 

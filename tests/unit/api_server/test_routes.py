@@ -2,6 +2,7 @@
 from http import HTTPStatus
 
 import pytest
+
 from api_server.handlers import PARSERS
 from api_server.routes import NOT_BUILT, ROUTES
 from ipc_protocol.messages import SIGNATURES, Operation

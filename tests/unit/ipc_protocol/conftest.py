@@ -13,6 +13,7 @@ from typing import Self
 import pytest
 import zmq
 from hypothesis import settings
+
 from ipc_protocol.client import Client
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server

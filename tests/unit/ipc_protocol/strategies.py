@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import inspect
+
 from ipc_protocol.config import (
     CpusConfig,
     CpuTopology,
@@ -15,7 +17,6 @@ from ipc_protocol.config import (
     SerialMode,
     VmConfig,
 )
-from msgspec import inspect
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

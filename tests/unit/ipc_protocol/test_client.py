@@ -19,13 +19,13 @@ import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipc_protocol import client as client_module
 from ipc_protocol.client import Client
 from ipc_protocol.config import PayloadConfig, VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError, VmFailure
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
-
 from tests.unit.ipc_protocol.strategies import PLAIN
 
 LONG = 60.0

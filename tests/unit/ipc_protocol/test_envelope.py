@@ -10,11 +10,11 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipc_protocol import codec, envelope
 from ipc_protocol.envelope import EnvelopeFailure, Reply, Request
 from ipc_protocol.errors import ErrorCode, VmError
 from ipc_protocol.messages import SIGNATURES, Operation
-
 from tests.unit.ipc_protocol.strategies import PLAIN, values_of
 
 ID = b"0123456789abcdef"

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from hypothesis import given
-from ipc_protocol.errors import ApiError, ApiFailure, VmError, VmFailure
 
+from ipc_protocol.errors import ApiError, ApiFailure, VmError, VmFailure
 from tests.unit.ipc_protocol.strategies import values_of
 
 

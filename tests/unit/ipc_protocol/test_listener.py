@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.listener import SocketPath
 

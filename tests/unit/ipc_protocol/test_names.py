@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.names import MAX_PATH_BYTES, check_name, endpoint, ipc_path
 

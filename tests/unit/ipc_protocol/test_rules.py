@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ipc_protocol.rules import RULES, Fields
 
 MIB = 1 << 20

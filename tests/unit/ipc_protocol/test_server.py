@@ -15,13 +15,13 @@ import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ipc_protocol import codec, envelope
 from ipc_protocol.client import Client
 from ipc_protocol.envelope import Reply, Request
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import SIGNATURES, Operation, VmmPing
 from ipc_protocol.server import Incoming, Server, causes_of, outcome
-
 from tests.unit.ipc_protocol.strategies import PLAIN
 
 WAIT_MS = 20_000

@@ -5,9 +5,10 @@ import re
 import subprocess
 from pathlib import Path
 
-import kvm_shim
 import pytest
 from kvm_shim._native import lib
+
+import kvm_shim
 
 SHIM = Path(kvm_shim.__file__).parent
 HEADER = SHIM / "include/kvm_shim.h"

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from ipc_protocol.config import CpuTopology, PayloadConfig, SerialMode, VmConfig
 from vmm_worker.command_line import read
 

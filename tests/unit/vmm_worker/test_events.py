@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
+
 from kvm_shim import Event, EventKind, Registers
 from vmm_worker.events import REBOOTS, RebootPace, describe
 

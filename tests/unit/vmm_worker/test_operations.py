@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from vmm_worker.operations import Job, Operations
 

@@ -8,6 +8,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vmm_worker.options import OptionError, Options, parse
 
 KEYS = ("size", "file", "boot", "on")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.messages import Operation, VmState
 from vmm_worker.transitions import STATES, TABLE, check

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ipc_protocol.config import SerialConfig, SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
 from vmm_worker.devices.serial import Backend, SocketBackend, open_backend
