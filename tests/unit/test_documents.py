@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")])
-PROMISE = re.compile(r"^\| *(?P<name>[A-Z]+-\d+) *\|(?P<promise>.+)\|(?P<shown>[^|]+)\|$", re.M)
+PROMISE = re.compile(
+    r"^\| *(?P<name>[A-Z]+-\d+) *\|(?P<promise>.+)\|(?P<shown>[^|]+)\|$", re.MULTILINE
+)
+NAMED = re.compile(r"`((?:services|shared|native|tests|scripts)/[\w./-]+?\.\w+)(?::(\w+))?`")
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)(?P<target>[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -53,7 +56,7 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_make_targets_in_documents_exist(document: Path) -> None:
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in re.findall(r"`make ([a-z-]+)", document.read_text()):
         assert line in targets, f"{document.name} names `make {line}`"
 
@@ -61,7 +64,7 @@ def test_make_targets_in_documents_exist(document: Path) -> None:
 def test_files_named_in_the_architecture_exist() -> None:
     """`path/to/file.py` and `path/to/file.c:function` in the architecture are real."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    named = re.findall(r"`((?:services|shared|native|tests|scripts)/[\w./-]+?\.\w+)(?::(\w+))?`", text)
+    named = NAMED.findall(text)
     assert len(named) >= 15
     for path, function in named:
         assert (ROOT / path).is_file(), path
@@ -71,7 +74,7 @@ def test_files_named_in_the_architecture_exist() -> None:
 
 def test_the_changelog_keeps_its_form() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
-    headings = re.findall(r"^## (.+)$", text, re.M)
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert headings, "no release in the changelog"
     for heading in headings:
         assert re.fullmatch(r"Unreleased|\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", heading), heading
