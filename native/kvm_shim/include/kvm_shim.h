@@ -12,7 +12,7 @@
  *  - file descriptors passed in stay the caller's: the shim duplicates what it keeps.
  *
  * Threads: one control thread at a time may call functions on a VM, save for
- * kvmshim_vm_counters(), kvmshim_vm_event_next(), kvmshim_vm_pause() and
+ * kvmshim_vcpu_counters(), kvmshim_vm_event_next(), kvmshim_vm_pause() and
  * kvmshim_vm_nmi(), which any thread may call while the VM exists.
  *
  * The text between the two "cffi" marks is read by build_native.py as the Python
@@ -81,7 +81,7 @@ int kvmshim_vm_resume(kvmshim_vm *vm, kvmshim_error *err);
  * before) when a vCPU did not park in time. */
 int kvmshim_vm_pause(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error *err);
 
-/* Inject an NMI into every vCPU. */
+/* Inject an NMI into every vCPU; one that is parked takes it when it runs again. */
 int kvmshim_vm_nmi(kvmshim_vm *vm, kvmshim_error *err);
 
 /* ---- memory ------------------------------------------------------------ */

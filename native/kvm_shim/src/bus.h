@@ -23,7 +23,8 @@ int bus_add(kvmshim_vm *vm, int space, uint64_t base, uint64_t size, const struc
             void *opaque, kvmshim_error *err);
 
 /* When it returns no thread is in the region's ops any more, nor will be. From a vCPU
- * thread (a BAR moved by the guest) the wait covers the other vCPUs only. */
+ * thread (a BAR moved by the guest) the wait covers the other vCPUs only. It may wait for
+ * the region's ops: the caller holds no lock that they take. */
 int bus_remove(kvmshim_vm *vm, int space, uint64_t base, kvmshim_error *err);
 
 #endif
