@@ -33,6 +33,7 @@ class MemoryFlag(IntFlag):
     PREFAULT = lib.KVMSHIM_MEMORY_PREFAULT
     HUGEPAGES = lib.KVMSHIM_MEMORY_HUGEPAGES
     THP = lib.KVMSHIM_MEMORY_THP
+    SHARED = lib.KVMSHIM_MEMORY_SHARED
 
 
 class Space(IntEnum):

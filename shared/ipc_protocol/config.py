@@ -55,13 +55,14 @@ class CpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The guest's RAM. It is always on memfds and never merged by KSM."""
+    """The guest's RAM. It is never merged by KSM."""
 
     size: Annotated[int, Meta(ge=2 * MIB, multiple_of=4 * KIB)]
     """Bytes; a kernel is loaded at 1 MiB and needs some room above it."""
     mergeable: bool = False
     """Only false is possible: merging pages across guests leaks what is in them."""
     shared: bool = False
+    """On memfds, so that other processes can map it too."""
     hugepages: bool = False
     prefault: bool = False
     thp: bool = True

@@ -89,11 +89,16 @@ int kvmshim_vm_nmi(kvmshim_vm *vm, kvmshim_error *err);
 enum {
     KVMSHIM_MEMORY_PREFAULT = 1,  /* touch every page now; -ENOMEM when that fails */
     KVMSHIM_MEMORY_HUGEPAGES = 2, /* MFD_HUGETLB with the host's default huge page */
-    KVMSHIM_MEMORY_THP = 4        /* madvise(MADV_HUGEPAGE) */
+    KVMSHIM_MEMORY_THP = 4,       /* madvise(MADV_HUGEPAGE) */
+    KVMSHIM_MEMORY_SHARED = 8     /* on a memfd, for processes that are to map it too */
 };
 
-/* Add `size` bytes (a multiple of 4096) of RAM at `gpa`, on a memfd of its own, never
- * merged by KSM, with a KVM memory slot. -EEXIST when it overlaps other RAM. */
+/*
+ * Add `size` bytes (a multiple of 4096) of RAM at `gpa`, never merged by KSM, with a KVM
+ * memory slot. It is on a memfd of its own with _SHARED or _HUGEPAGES, and private memory
+ * without: Linux backs private memory with transparent huge pages by default, a memfd only
+ * where the administrator allows it. -EEXIST when it overlaps other RAM.
+ */
 int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
                        kvmshim_error *err);
 

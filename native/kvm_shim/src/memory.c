@@ -15,6 +15,7 @@
 #include "vm.h"
 
 #define PAGE UINT64_C(4096)
+#define HUGE_PAGE UINT64_C(0x200000)
 
 _Static_assert(sizeof(struct kvm_userspace_memory_region) == 32, "KVM_SET_USER_MEMORY_REGION");
 
@@ -158,17 +159,15 @@ static int prefault(const struct memory_slot *slot, kvmshim_error *err)
     if (madvise(slot->host, slot->size, MADV_POPULATE_WRITE) == 0)
         return 0;
     /* Linux before 5.14 has no such advice; allocating the file's pages is what it can do. */
-    if (errno == EINVAL && fallocate(slot->fd, 0, 0, (off_t)slot->size) == 0)
+    if (errno == EINVAL && slot->fd >= 0 && fallocate(slot->fd, 0, 0, (off_t)slot->size) == 0)
         return 0;
     /* Whatever the kernel calls it (a full hugetlb pool is EFAULT), it means one thing. */
     return error_set(err, -ENOMEM, "prefault 0x%" PRIx64 " bytes of guest RAM", slot->size);
 }
 
-/* Make the memfd and map it; what was made stays in *slot for slot_free(). */
-static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
+static int memfd_open(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
 {
     unsigned int memfd_flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    void *host;
 
     if (flags & KVMSHIM_MEMORY_HUGEPAGES)
         memfd_flags |= MFD_HUGETLB;
@@ -180,18 +179,61 @@ static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err
     /* A memfd handed to another process must not be cut short under a running guest. */
     if (fcntl(slot->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return error_set(err, -errno, "seal guest RAM");
-    host = mmap(NULL, slot->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, slot->fd, 0);
-    if (host == MAP_FAILED)
+    return 0;
+}
+
+/*
+ * KVM maps a huge page of the host for the guest only where both addresses are aligned alike,
+ * and mmap() promises no more than a small page: reserve some more, and cut the ends off.
+ */
+static int map_aligned(struct memory_slot *slot, kvmshim_error *err)
+{
+    const int sharing = slot->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    const uint64_t reserved = slot->size + HUGE_PAGE;
+    uint64_t head;
+    uint8_t *start;
+
+    start = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED)
         return error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest RAM", slot->size);
-    slot->host = host;
+    head = (slot->gpa - (uintptr_t)start) % HUGE_PAGE;
+    if (mmap(start + head, slot->size, PROT_READ | PROT_WRITE,
+             sharing | MAP_NORESERVE | MAP_FIXED, slot->fd, 0) == MAP_FAILED) {
+        int ret = error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest RAM", slot->size);
+
+        munmap(start, reserved);
+        return ret;
+    }
+    if (head != 0)
+        munmap(start, head);
+    munmap(start + head + slot->size, HUGE_PAGE - head);
+    slot->host = start + head;
+    return 0;
+}
+
+/* Map the slot's memory; what was made stays in *slot for slot_free(). */
+static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
+{
+    int ret = 0;
+
+    if (flags & (KVMSHIM_MEMORY_SHARED | KVMSHIM_MEMORY_HUGEPAGES))
+        ret = memfd_open(slot, flags, err);
+    if (ret == 0)
+        ret = map_aligned(slot, err);
+    if (ret < 0)
+        return ret;
     /*
-     * Guest RAM goes neither into a child nor into a core dump. Without MADV_MERGEABLE, KSM
-     * never touches it: merged pages are a side channel between guests.
+     * KSM never touches guest RAM: merged pages are a side channel between guests. Nobody
+     * asked it to, save for a parent that turned it on for all memory of its children
+     * (PR_SET_MEMORY_MERGE); a kernel without KSM answers -EINVAL. Nor does guest RAM go
+     * into a child or a core dump.
      */
-    if (madvise(host, slot->size, MADV_DONTFORK) < 0 ||
-        madvise(host, slot->size, MADV_DONTDUMP) < 0)
+    if ((madvise(slot->host, slot->size, MADV_UNMERGEABLE) < 0 && errno != EINVAL) ||
+        madvise(slot->host, slot->size, MADV_DONTFORK) < 0 ||
+        madvise(slot->host, slot->size, MADV_DONTDUMP) < 0)
         return error_set(err, -errno, "madvise guest RAM");
-    if ((flags & KVMSHIM_MEMORY_THP) && madvise(host, slot->size, MADV_HUGEPAGE) < 0)
+    if ((flags & KVMSHIM_MEMORY_THP) && madvise(slot->host, slot->size, MADV_HUGEPAGE) < 0 &&
+        errno != EINVAL) /* a kernel without them */
         return error_set(err, -errno, "madvise(MADV_HUGEPAGE) guest RAM");
     if (flags & KVMSHIM_MEMORY_PREFAULT)
         return prefault(slot, err);
@@ -209,8 +251,8 @@ static void slot_free(struct memory_slot *slot)
 int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
                        kvmshim_error *err)
 {
-    const uint32_t known =
-        KVMSHIM_MEMORY_PREFAULT | KVMSHIM_MEMORY_HUGEPAGES | KVMSHIM_MEMORY_THP;
+    const uint32_t known = KVMSHIM_MEMORY_PREFAULT | KVMSHIM_MEMORY_HUGEPAGES |
+                           KVMSHIM_MEMORY_THP | KVMSHIM_MEMORY_SHARED;
     struct memory *memory = &vm->memory;
     uint32_t count = atomic_load_explicit(&memory->count, memory_order_relaxed);
     struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1};

@@ -96,6 +96,8 @@ def add_memory(vm: Vm, memory: MemoryConfig) -> None:
     flags = MemoryFlag(0)
     if memory.prefault:
         flags |= MemoryFlag.PREFAULT
+    if memory.shared:
+        flags |= MemoryFlag.SHARED
     if memory.hugepages:
         flags |= MemoryFlag.HUGEPAGES
     elif memory.thp:

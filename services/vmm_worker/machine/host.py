@@ -101,7 +101,7 @@ def check_vcpus(cpus: CpusConfig, host: Host, cpuid: GuestCpuid) -> None:
 def check_memory(memory: MemoryConfig, physical_bits: int) -> None:
     """Refuse RAM that the host cannot have or the guest cannot address.
 
-    A memfd is filled page by page while the guest runs, so what is missing would show as
+    RAM is filled page by page while the guest runs, so what is missing would show as
     a guest killed later; better to say it now.
 
     Raises:

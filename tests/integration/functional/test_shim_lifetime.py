@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from kvm_shim import Boot, ShimError, Space, Vm, supported_cpuid
-from tests.support.machines import GuestVm
+from kvm_shim import Boot, MemoryFlag, ShimError, Space, Vm, supported_cpuid
 
 pytestmark = pytest.mark.kvm
 
+RAM = 2 << 20
 CODE = 0x100000
 SPIN = bytes.fromhex("ebfe")  # 1: jmp 1b
 PORT_LOOP = bytes.fromhex("e680ebfc")  # 1: out %al, $0x80; jmp 1b
 BOOT = Boot(entry=CODE, argument=0x7000, stack=0x8FF0, gdt=0x500, page_tables=0x9000)
 
 
-def machine(code=SPIN):
+def machine(code=SPIN, flags=None):
     vm = Vm()
-    vm.add_memory(0, 2 << 20)
+    vm.add_memory(0, RAM, flags or MemoryFlag(0))
     vm.create_vcpu(0, 0)
     vm.set_cpuid(0, supported_cpuid())
     vm.write_memory(CODE, code)
@@ -39,9 +39,14 @@ def descriptors():
 
 
 def mappings():
-    return [
-        line for line in Path("/proc/self/maps").read_text().splitlines() if "guest-ram" in line
-    ]
+    """Flags of every mapping of the size of the guest's RAM that is not inherited by children."""
+    found = []
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.startswith("Size:"):
+            size = int(line.split()[1]) << 10
+        elif line.startswith("VmFlags:") and size == RAM and "dc" in line.split():
+            found.append(set(line.split()[1:]))
+    return found
 
 
 def tasks():
@@ -53,7 +58,7 @@ def tasks():
 def test_fifty_lives_leave_no_descriptor_and_no_mapping():
     before = descriptors()
     for _ in range(50):
-        with GuestVm(None):
+        with machine():
             assert len(mappings()) == 1
     assert descriptors() == before
     assert mappings() == []
@@ -128,7 +133,6 @@ def test_a_close_waits_for_the_calls_of_other_threads():
 
 
 def test_threads_are_named_and_take_no_signal():
-    before = tasks()
     handlers = [signal.getsignal(number) for number in range(1, signal.NSIG)]
     with machine() as vm:
         vm.start()
@@ -140,7 +144,8 @@ def test_threads_are_named_and_take_no_signal():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM):
             assert blocked & 1 << (number - 1)
     assert [signal.getsignal(number) for number in range(1, signal.NSIG)] == handlers
-    assert tasks() == before
+    # KVM's own ends by itself, a moment after its VM.
+    assert "vcpu0" not in tasks().values()
 
 
 def test_a_signal_of_the_process_does_not_disturb_the_guest():
@@ -162,12 +167,40 @@ def test_a_signal_of_the_process_does_not_disturb_the_guest():
     assert caught
 
 
-def test_guest_ram_is_out_of_reach_of_merging_and_core_dumps():
-    with machine():
-        smaps = Path("/proc/self/smaps").read_text()
-        flags = re.search(r"guest-ram.*?VmFlags:([ \w]*)", smaps, re.DOTALL)[1].split()
-    assert "mg" not in flags  # mergeable by KSM
-    assert {"dc", "dd"} <= set(flags)  # not in a child, not in a core dump
+@pytest.mark.parametrize("flags", [MemoryFlag(0), MemoryFlag.THP, MemoryFlag.SHARED])
+def test_guest_ram_is_out_of_reach_of_merging_and_core_dumps(flags):
+    with machine(flags=flags):
+        (vm_flags,) = mappings()
+    assert "mg" not in vm_flags  # mergeable by KSM
+    assert "dd" in vm_flags  # not in a core dump; mappings() has seen that it is in no child
+    assert ("sh" in vm_flags) == bool(flags & MemoryFlag.SHARED)
+
+
+def test_shared_ram_is_a_sealed_memfd():
+    with machine(flags=MemoryFlag.SHARED) as vm:
+        vm.write_memory(RAM - 5, b"hello")
+        (memfd,) = (
+            Path(f"/proc/self/fd/{number}")
+            for number in descriptors()
+            if "guest-ram" in os.path.realpath(f"/proc/self/fd/{number}")
+        )
+        with memfd.open("r+b") as shared:
+            shared.seek(RAM - 5)
+            assert shared.read() == b"hello"
+            with pytest.raises(PermissionError):
+                shared.truncate(0)
+
+
+@pytest.mark.parametrize("flags", [MemoryFlag(0), MemoryFlag.SHARED])
+def test_guest_ram_has_the_alignment_that_huge_pages_need(flags):
+    with machine(flags=flags):
+        maps = Path("/proc/self/maps").read_text()
+        starts = [
+            int(start, 16)
+            for start, end in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", maps, re.MULTILINE)
+            if int(end, 16) - int(start, 16) == RAM
+        ]
+    assert any(start % RAM == 0 for start in starts)
 
 
 def test_a_process_may_end_with_a_guest_running():
