@@ -208,7 +208,7 @@ def slow_boot(worker: Worker) -> Worker:
         if line.startswith("MemAvailable:")
     )
     size = min(available // 2, 512 << 20) & ~0xFFF
-    memory = {"size": size, "prefault": True, "thp": False}
+    memory = {"size": size, "prefault": True, "thp": False, "shared": True}
     worker.call("vm.create", vm_config(build("hello"), memory=memory))
     return worker
 
