@@ -27,7 +27,7 @@ NATIVE = PROJECT / "native/kvm_shim"
 TESTS_FAILED = 1
 
 TIER_LIMIT = 900.0
-GROUP_LIMIT = 900.0
+GROUP_LIMIT = 1800.0
 
 
 @dataclass
