@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,28 @@ import pytest
 from tests.support import guests
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def run(script: str, environment: dict[str, str], errors: Path) -> str:
+    """Run a script and return its output; nothing that it started outlives it."""
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            ["bash", "-euc", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        ) as shell,
+    ):
+        try:
+            output, _ = shell.communicate(timeout=100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == 0, output + errors.read_text()
+    return output
 
 
 @pytest.mark.kvm
@@ -30,18 +54,10 @@ def test_walkthrough_runs_as_written(tmp_path: Path) -> None:
         "KERNEL": str(guests.build("hello")),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    done = subprocess.run(
-        ["bash", "-euc", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert '"state":"Running"' in done.stdout
-    assert '"__vcpu0"' in done.stdout
-    problem = json.loads(re.search(r'\{"type".*?\}(?=\{|$)', done.stdout, re.MULTILINE)[0])
+    output = run(script, environment, tmp_path / "errors")
+    assert '"state":"Running"' in output
+    assert '"__vcpu0"' in output
+    problem = json.loads(re.search(r'\{"type".*?\}(?=\{|$)', output, re.MULTILINE)[0])
     pointers = {error["pointer"] for error in problem["errors"]}
     assert {"/cpus/boot_vcpus", "/cpus/max_vcpus", "/memory/size"} <= pointers
     assert "hello from the guest" in (tmp_path / "serial.log").read_text()
