@@ -20,6 +20,7 @@ __all__ = ["measure"]
 _REQUEST = b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _STATUS = b"HTTP/1.1 200 "
 _REQUESTS = 1000
+_SECONDS = 5.0
 _NANOSECONDS_IN_MS = 1e6
 
 
@@ -55,8 +56,11 @@ class _Client:
         return took
 
 
-def _load(path: Path, clients: int, requests: int = _REQUESTS) -> tuple[list[float], float]:
-    """Keep that many requests under way; return each one's time in ms, and the rate."""
+def _load(path: Path, clients: int) -> tuple[list[float], float]:
+    """Keep that many requests under way; return each one's time in ms, and the rate.
+
+    It ends after a number of requests, or where the machine is slow after some seconds.
+    """
     latencies: list[float] = []
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         crowd = [_Client(path) for _ in range(clients)]
@@ -66,7 +70,8 @@ def _load(path: Path, clients: int, requests: int = _REQUESTS) -> tuple[list[flo
         started = time.monotonic_ns()
         for client in crowd:
             client.ask()
-        while len(latencies) < requests:
+        deadline = started + int(_SECONDS * 1e9)
+        while len(latencies) < _REQUESTS and time.monotonic_ns() < deadline:
             for key, _ in selector.select():
                 took = key.data.receive()
                 if took is not None:

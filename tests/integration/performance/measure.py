@@ -50,13 +50,15 @@ def percentile(values: list[float], rank: float) -> float:
     return ordered[max(0, -int(-len(ordered) * rank // 100) - 1)]
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
-    """Wait for the condition, looking every millisecond."""
+def wait_until(
+    condition: Callable[[], bool], what: str, *, timeout: float = 60.0, interval: float = 0.001
+) -> None:
+    """Wait for the condition, looking again after each interval."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {timeout} s")
-        time.sleep(0.001)
+        time.sleep(interval)
 
 
 def _cpu() -> tuple[str, set[str]]:
@@ -88,7 +90,7 @@ def environment() -> dict[str, Any]:
         "kernel": platform.release(),
         "kvm": ", ".join(sorted(modules)) or "built in",
         "virtualization": "hardware" if has_fast_kvm() else "software",
-        "emulated": "QEMU" in _cpu()[0] or "hypervisor" in _cpu()[1],
+        "emulated": "TCG" in _cpu()[0],
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "python": platform.python_version(),
         "qemu": qemu.stdout.partition("\n")[0],

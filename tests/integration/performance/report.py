@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["render", "write"]
 
+_TIMES = {"ns", "ms", "s"}
 _COLUMNS = ("", "median", "min", "max", "runs", "aim", "")
 
 
@@ -18,8 +19,10 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _row(series: dict[str, Any]) -> tuple[str, ...]:
+def _row(series: dict[str, Any], *, emulated: bool) -> tuple[str, ...]:
     aim = series["aim"]
+    if emulated and series["unit"] in _TIMES:
+        aim = None  # an aim in seconds is meant for a real processor
     verdict = "" if aim is None else ("met" if series["median"] <= aim else "MISSED")
     return (
         f"{series['name']} [{series['unit']}]",
@@ -33,11 +36,12 @@ def _row(series: dict[str, Any]) -> tuple[str, ...]:
 def render(report: dict[str, Any]) -> str:
     """Return the table of one environment's results."""
     place = report["environment"]
-    rows = [_COLUMNS, *map(_row, report["results"])]
+    emulated = place["emulated"]
+    rows = [_COLUMNS, *(_row(series, emulated=emulated) for series in report["results"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    nested = ", itself a virtual machine" if place["emulated"] else ""
+    note = "; emulated: compare only within this table" if emulated else ""
     cpu = f"{place['cpu']}, {place['cpus']} CPUs, Linux {place['kernel']}"
-    lines = [f"{cpu}, KVM: {place['kvm']} ({place['virtualization']}){nested}"]
+    lines = [f"{cpu}, KVM: {place['kvm']} ({place['virtualization']}){note}"]
     for name, *cells in rows:
         padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
