@@ -13,7 +13,8 @@ help:    ## this list
 demo: build  ## boot a Debian kernel over the API, step by step (KERNEL=, INITRAMFS= replace the guest)
 	@$(PYTHON) -m scripts.demo
 
-test: build  ## run every tier of tests; TIERS="unit kvm" picks some
+test:    ## run every tier of tests; TIERS="unit kvm" picks some
+	@scripts/setup --fuzz
 	@$(PYTHON) -m tests.run $(TIERS)
 
 lint: build  ## check the style, the types and the C compiler's warnings
@@ -22,9 +23,9 @@ lint: build  ## check the style, the types and the C compiler's warnings
 bench: build  ## measure against QEMU; prints a table and JSON
 	@$(PYTHON) -m tests.integration.performance
 
-fuzz:    ## fuzz the parsers that face the guest for FUZZ_SECONDS each
+fuzz:    ## fuzz the parsers that face the guest for TIME seconds each
 	@scripts/setup --fuzz
-	@native/kvm_shim/fuzz/run
+	@native/kvm_shim/fuzz/run $(TIME)
 
 build:   ## install what is missing, and build
 	@scripts/setup
