@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     vm.add_argument(
         "--memory",
         type=_option(parse_memory),
-        metavar="size=N[K|M|G][,hugepages=on][,prefault=on][,thp=off]",
+        metavar="size=N[K|M|G][,shared=on][,hugepages=on][,prefault=on][,thp=off]",
         help="RAM (default: size=512M)",
     )
     vm.add_argument(
