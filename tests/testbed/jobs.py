@@ -72,15 +72,18 @@ def guest_files() -> dict[str, str]:
     """Return the environment that names the Linux guest's files, where the testbed sees them."""
     guest = linux_guest()
     named = {"KERNEL": guest.kernel, "VMLINUX": guest.vmlinux, "INITRAMFS": guest.initramfs}
-    return {name: str(visible(name.lower(), path)) for name, path in named.items()}
+    return {name: str(visible(name, path)) for name, path in named.items()}
 
 
 def visible(name: str, path: Path) -> Path:
     """Return the path itself, or that of a copy in the cache if the testbed cannot see it."""
-    path = path.resolve(strict=True)
+    try:
+        path = path.resolve(strict=True)
+    except OSError as ex:
+        sys.exit(f"{name}={path}: {ex.strerror}")
     if path.is_relative_to(cache.root().resolve()) or path.is_relative_to(PROJECT):
         return path
-    copy = cache.root() / "given" / name
+    copy = cache.root() / "given" / name.lower()
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, copy)
     return copy
