@@ -146,17 +146,35 @@ static int set_state(const struct vcpu *vcpu, struct kvm_regs *regs, struct kvm_
 }
 
 /* Start from the reset state, of which KVM knows more than we change (the APIC base). */
-static int begin(kvmshim_vm *vm, uint32_t index, struct vcpu **vcpu, struct kvm_sregs *sregs,
-                 kvmshim_error *err)
+static int enter(kvmshim_vm *vm, uint32_t index, const kvmshim_boot *boot, struct kvm_regs *regs,
+                 bool is_long, kvmshim_error *err)
 {
-    int ret = vcpu_get_stopped(vm, index, vcpu, err);
+    struct kvm_sregs sregs;
+    struct vcpu *vcpu;
+    int ret;
 
+    ret = vcpu_get_stopped(vm, index, &vcpu, err);
     if (ret < 0)
         return ret;
-    ret = kvm_call((*vcpu)->fd, KVM_GET_SREGS, sregs);
+    ret = kvm_call(vcpu->fd, KVM_GET_SREGS, &sregs);
     if (ret < 0)
         return error_set(err, ret, "KVM_GET_SREGS of vCPU %u", index);
-    return 0;
+    set_segments(&sregs, boot, is_long);
+    sregs.cr0 = CR0_PE | CR0_ET;
+    sregs.cr4 = 0;
+    if (is_long) {
+        sregs.cr0 |= CR0_PG;
+        sregs.cr3 = boot->page_tables;
+        sregs.cr4 = CR4_PAE;
+        sregs.efer = EFER_LME | EFER_LMA;
+        ret = write_page_tables(vm, boot->page_tables, err);
+        if (ret < 0)
+            return ret;
+    }
+    ret = write_gdt(vm, boot, &sregs, err);
+    if (ret < 0)
+        return ret;
+    return set_state(vcpu, regs, &sregs, err);
 }
 
 int kvmshim_vcpu_enter_linux64(kvmshim_vm *vm, uint32_t index, const kvmshim_boot *boot,
@@ -169,25 +187,8 @@ int kvmshim_vcpu_enter_linux64(kvmshim_vm *vm, uint32_t index, const kvmshim_boo
         .rbp = boot->stack,
         .rflags = RFLAGS_RESERVED,
     };
-    struct kvm_sregs sregs;
-    struct vcpu *vcpu;
-    int ret;
 
-    ret = begin(vm, index, &vcpu, &sregs, err);
-    if (ret < 0)
-        return ret;
-    set_segments(&sregs, boot, true);
-    sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
-    sregs.cr3 = boot->page_tables;
-    sregs.cr4 = CR4_PAE;
-    sregs.efer = EFER_LME | EFER_LMA;
-    ret = write_gdt(vm, boot, &sregs, err);
-    if (ret < 0)
-        return ret;
-    ret = write_page_tables(vm, boot->page_tables, err);
-    if (ret < 0)
-        return ret;
-    return set_state(vcpu, &regs, &sregs, err);
+    return enter(vm, index, boot, &regs, true, err);
 }
 
 int kvmshim_vcpu_enter_pvh(kvmshim_vm *vm, uint32_t index, const kvmshim_boot *boot,
@@ -199,18 +200,6 @@ int kvmshim_vcpu_enter_pvh(kvmshim_vm *vm, uint32_t index, const kvmshim_boot *b
         .rsp = boot->stack,
         .rflags = RFLAGS_RESERVED,
     };
-    struct kvm_sregs sregs;
-    struct vcpu *vcpu;
-    int ret;
 
-    ret = begin(vm, index, &vcpu, &sregs, err);
-    if (ret < 0)
-        return ret;
-    set_segments(&sregs, boot, false);
-    sregs.cr0 = CR0_PE | CR0_ET;
-    sregs.cr4 = 0;
-    ret = write_gdt(vm, boot, &sregs, err);
-    if (ret < 0)
-        return ret;
-    return set_state(vcpu, &regs, &sregs, err);
+    return enter(vm, index, boot, &regs, false, err);
 }
