@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The conversation with the testbed's machine while it runs a command."""
 
+import contextlib
 import selectors
 import sys
 import time
@@ -57,7 +58,10 @@ class Session:
 
     def receive(self, name: str) -> None:
         """Take what one channel holds."""
-        data = self.channels[name].recv(CHUNK)
+        try:
+            data = self.channels[name].recv(CHUNK)
+        except ConnectionResetError:  # it had not read all of the beats
+            data = b""
         if not data:
             raise MachineDiedError("it ended before the command did")
         if name == "control":
@@ -87,14 +91,10 @@ class Session:
             raise TimeLimitError(f"no end within {self.time_limit:.0f} s")
 
     def beat(self) -> None:
-        """Send a beat; one that finds the channel full is dispensable."""
+        """Send a beat; one that finds the channel full, or closed, is dispensable."""
         if self.ready and self.exit_status is None:
-            try:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
                 self.channels["control"].send(b".\n", MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
-            except OSError as ex:
-                raise MachineDiedError(str(ex)) from ex
 
     def drain(self, name: str) -> None:
         """Relay what was sent before the end and is still under way."""
