@@ -68,6 +68,8 @@ def daemon(path: Path, listener: int) -> list[str]:
     help_text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     if "--shared-dir" in help_text.stdout + help_text.stderr:
         options = [f"--shared-dir={path}", "--sandbox=chroot", "--cache=always"]
+        options += ["--log-level=error"]
     else:
         options = ["-o", f"source={path}", "-o", "sandbox=chroot", "-o", "cache=always"]
+        options += ["-o", "log_level=err"]
     return [*mapped, program, f"--fd={listener}", "--rlimit-nofile=0", *options]
