@@ -15,6 +15,8 @@ from tests.support.processes import start_worker
 pytestmark = [pytest.mark.linux, pytest.mark.timeout(900)]
 
 BOOTS = 10
+SLOW = re.compile(r"hrtimer: interrupt took \d+ ns$")
+"""Says how slow the processor is, not what the machine is: in the testbed both are emulated."""
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_kernel_warns_of_nothing(tmp_path: Path, vcpus: int) -> None:
     ):
         vm.boot()
         vm.expect("VELUM-WARNINGS-END")
-        _, _, rest = vm.output().partition("VELUM-WARNINGS-BEGIN\n")
+        _, begin, rest = vm.output().partition("VELUM-WARNINGS-BEGIN\n")
         warnings, _, _ = rest.partition("VELUM-WARNINGS-END\n")
-        assert warnings == ""
+        assert begin
+        assert [line for line in warnings.splitlines() if not SLOW.search(line)] == []
