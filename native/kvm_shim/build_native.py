@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Describe the extension module `kvm_shim._native` to cffi and setuptools.
 
-The declarations are the public header's own, between its two "cffi" marks; the sources
+The declarations are the public headers' own, between their two "cffi" marks; the sources
 are every file in src/. The environment variable VELUM_SANITIZE (for example
 "address,undefined") builds with those sanitizers.
 """
@@ -17,7 +17,7 @@ __all__ = ["WARNINGS", "ffibuilder"]
 HERE = Path(__file__).resolve().parent
 # Extension sources have to be named relative to the directory of setup.py.
 ROOT = HERE.parent.parent
-HEADER = HERE / "include" / "kvm_shim.h"
+HEADERS = [HERE / "include" / name for name in ("kvm_shim.h", "kvm_shim_virtio.h")]
 
 # For our own sources only: what cffi generates and Python.h would not pass (see setup.py).
 WARNINGS = [
@@ -41,11 +41,12 @@ WARNINGS = [
 
 
 def declarations() -> str:
-    """Return the C declarations of the public header."""
-    match = re.search(r"/\* cffi: begin \*/(.*)/\* cffi: end \*/", HEADER.read_text(), re.DOTALL)
-    if match is None:
-        raise SystemExit(f"{HEADER}: the cffi marks are missing")
-    return match.group(1)
+    """Return the C declarations of the public headers."""
+    marked = re.compile(r"/\* cffi: begin \*/(.*)/\* cffi: end \*/", re.DOTALL)
+    parts = [marked.search(header.read_text()) for header in HEADERS]
+    if None in parts:
+        raise SystemExit(f"{HEADERS}: the cffi marks are missing")
+    return "".join(part.group(1) for part in parts if part is not None)
 
 
 def relative(paths: list[Path]) -> list[str]:
@@ -71,11 +72,12 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "kvm_shim._native",
-    '#include "kvm_shim.h"',
+    '#include "kvm_shim_virtio.h"',
     sources=relative(list((HERE / "src").glob("*.c"))),
-    depends=relative([HEADER, *(HERE / "src").glob("*.h")]),
-    include_dirs=relative([HEADER.parent]),
+    depends=relative([*HEADERS, *(HERE / "src").glob("*.h")]),
+    include_dirs=relative([HEADERS[0].parent]),
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=["-O2", "-fvisibility=hidden", "-pthread", *sanitizer_flags()],
+    libraries=["uring"],
     extra_link_args=["-pthread", "-Wl,-z,relro,-z,now", *sanitizer_flags()],
 )

@@ -23,6 +23,7 @@ PACKAGES = (
     "iproute2",
     "libasan8",  # the sanitizers' runtimes
     "libubsan1",
+    "liburing2",
     "procps",
     "python3",  # the same as the host's: the project's virtual environment works here
     "qemu-system-x86",  # the peer of the benchmarks

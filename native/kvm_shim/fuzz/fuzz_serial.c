@@ -77,7 +77,7 @@ static void act(void *opaque, const struct fuzz_record *record)
             (void)!read(line->peer, buffer, sizeof(buffer));
         break;
     case TARGET_PAUSE:
-        line->serial->ops->pause(line->serial);
+        line->serial->ops->pause(line->serial, UINT64_MAX);
         break;
     case TARGET_RESUME:
         line->serial->ops->resume(line->serial);

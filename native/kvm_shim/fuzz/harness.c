@@ -124,7 +124,7 @@ static void fuzz_state(kvmshim_vm *vm, const struct fuzz_record *record)
     int rc;
 
     if (device->ops->pause)
-        device->ops->pause(device);
+        device->ops->pause(device, UINT64_MAX);
     device->ops->save(device, before);
     memcpy(loaded, before, size);
     if (record->action == ACTION_FORGE)

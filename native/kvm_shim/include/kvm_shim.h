@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvm_shim: the one public header of Velum's C core.
+ * kvm_shim: the public interface of Velum's C core.
  *
  * Rules that every function here keeps:
  *  - it returns 0 (or a documented non-negative value) or a negative errno, and on
@@ -12,11 +12,12 @@
  *  - file descriptors passed in stay the caller's: the shim duplicates what it keeps.
  *
  * Threads: one control thread at a time may call functions on a VM, save for
- * kvmshim_vcpu_counters(), kvmshim_vm_event_next(), kvmshim_vm_pause() and
- * kvmshim_vm_nmi(), which any thread may call while the VM exists.
+ * kvmshim_vcpu_counters(), kvmshim_device_counters(), kvmshim_vm_event_next(),
+ * kvmshim_vm_pause() and kvmshim_vm_nmi(), which any thread may call while the VM exists.
  *
- * The text between the two "cffi" marks is read by build_native.py as the Python
- * binding's declarations, so it holds plain C declarations only (no macros).
+ * PCI devices are in kvm_shim_virtio.h. The text between the two "cffi" marks of each is
+ * read by build_native.py as the Python binding's declarations, so it holds plain C
+ * declarations only (no macros).
  */
 #ifndef KVM_SHIM_H
 #define KVM_SHIM_H
@@ -77,8 +78,8 @@ int kvmshim_vm_start(kvmshim_vm *vm, kvmshim_error *err);
 int kvmshim_vm_resume(kvmshim_vm *vm, kvmshim_error *err);
 
 /* Park every vCPU thread with its pending I/O completed, so that its state can be saved,
- * and quiesce the devices. -EALREADY when paused, -ETIMEDOUT (and the VM running as
- * before) when a vCPU did not park in time. */
+ * and quiesce the devices, whose I/O in flight is completed. -EALREADY when paused, -ETIMEDOUT
+ * (and the VM running as before) when a vCPU or a device did not stand still in time. */
 int kvmshim_vm_pause(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error *err);
 
 /* Inject an NMI into every vCPU; one that is parked takes it when it runs again. */
@@ -215,7 +216,11 @@ enum {
     KVMSHIM_EVENT_TRIPLE_FAULT = 3,   /* KVM_EXIT_SHUTDOWN */
     KVMSHIM_EVENT_INTERNAL_ERROR = 4, /* KVM_EXIT_INTERNAL_ERROR / FAIL_ENTRY / KVM_RUN errno */
     KVMSHIM_EVENT_GUEST_PANIC = 5,    /* the guest reported a crash */
-    KVMSHIM_EVENT_SERIAL_HANGUP = 6   /* the peer of a serial port went away */
+    KVMSHIM_EVENT_SERIAL_HANGUP = 6,  /* the peer of a serial port or console went away */
+    KVMSHIM_EVENT_PANICKED = 7,       /* the guest reported a crash and goes on running */
+    KVMSHIM_EVENT_DEVICE_LOG = 8,     /* something to tell the operator: see `text` */
+    KVMSHIM_EVENT_DEVICE_ACTIVATED = 9, /* the guest's driver took a device into use */
+    KVMSHIM_EVENT_DEVICE_RESET = 10     /* ... gave it back */
 };
 
 typedef struct kvmshim_event {
@@ -230,6 +235,7 @@ typedef struct kvmshim_event {
      * ("kvm_run").
      */
     char source[32];
+    char text[128];              /* of DEVICE_LOG: a sentence */
     kvmshim_registers registers; /* of INTERNAL_ERROR and TRIPLE_FAULT */
 } kvmshim_event;
 

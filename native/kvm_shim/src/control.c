@@ -233,21 +233,14 @@ int kvmshim_vm_resume(kvmshim_vm *vm, kvmshim_error *err)
     return 0;
 }
 
-static struct timespec deadline_after(uint32_t timeout_ms)
-{
-    uint64_t at = machine_now_ns() + (uint64_t)timeout_ms * 1000000;
-
-    return (struct timespec){
-        .tv_sec = (time_t)(at / 1000000000),
-        .tv_nsec = (long)(at % 1000000000),
-    };
-}
-
 /* The lock is held. */
-static int wait_until_parked(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error *err)
+static int wait_until_parked(kvmshim_vm *vm, uint64_t deadline_ns, kvmshim_error *err)
 {
     struct run_control *control = &vm->control;
-    struct timespec deadline = deadline_after(timeout_ms);
+    const struct timespec deadline = {
+        .tv_sec = (time_t)(deadline_ns / 1000000000),
+        .tv_nsec = (long)(deadline_ns % 1000000000),
+    };
     uint32_t parked;
 
     while (control->parked < control->threads) {
@@ -258,8 +251,8 @@ static int wait_until_parked(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error 
             break;
         control->state = RUN_RUNNING;
         pthread_cond_broadcast(&control->changed);
-        return error_set(err, -ETIMEDOUT, "%u of %u vCPUs parked within %u ms", parked,
-                         control->threads, timeout_ms);
+        return error_set(err, -ETIMEDOUT, "%u of %u vCPUs parked in time", parked,
+                         control->threads);
     }
     return 0;
 }
@@ -267,6 +260,7 @@ static int wait_until_parked(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error 
 int kvmshim_vm_pause(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error *err)
 {
     struct run_control *control = &vm->control;
+    const uint64_t deadline = machine_now_ns() + (uint64_t)timeout_ms * 1000000;
     int ret = 0;
 
     pthread_mutex_lock(&control->lock);
@@ -279,13 +273,20 @@ int kvmshim_vm_pause(kvmshim_vm *vm, uint32_t timeout_ms, kvmshim_error *err)
     } else {
         control->state = RUN_PAUSING;
         kick_all(vm);
-        ret = wait_until_parked(vm, timeout_ms, err);
+        ret = wait_until_parked(vm, deadline, err);
     }
     pthread_mutex_unlock(&control->lock);
     if (ret < 0)
         return ret;
 
-    device_pause_all(vm);
+    ret = device_pause_all(vm, deadline, err);
+    if (ret < 0) {
+        pthread_mutex_lock(&control->lock);
+        control->state = RUN_RUNNING;
+        pthread_cond_broadcast(&control->changed);
+        pthread_mutex_unlock(&control->lock);
+        return ret;
+    }
     /* Tells a guest that uses kvmclock not to take the pause for a soft lockup. KVM answers
      * -EINVAL for a guest that does not. */
     for (uint32_t i = 0; i < control->threads; i++)

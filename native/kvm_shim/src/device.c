@@ -19,20 +19,30 @@ void device_register(kvmshim_vm *vm, kvmshim_device *device, const struct device
     vm->devices = device;
 }
 
-void device_pause_all(kvmshim_vm *vm)
+/* Resume the devices from the newest up to `end`, which is left out. */
+static void resume_until(kvmshim_vm *vm, const kvmshim_device *end)
+{
+    for (kvmshim_device *device = vm->devices; device != end; device = device->next) {
+        if (device->ops->resume != NULL)
+            device->ops->resume(device);
+    }
+}
+
+int device_pause_all(kvmshim_vm *vm, uint64_t deadline_ns, kvmshim_error *err)
 {
     for (kvmshim_device *device = vm->devices; device != NULL; device = device->next) {
-        if (device->ops->pause != NULL)
-            device->ops->pause(device);
+        if (device->ops->pause != NULL && device->ops->pause(device, deadline_ns) < 0) {
+            resume_until(vm, device);
+            return error_set(err, -ETIMEDOUT, "%s has I/O in flight that does not end in time",
+                             device->ops->name);
+        }
     }
+    return 0;
 }
 
 void device_resume_all(kvmshim_vm *vm)
 {
-    for (kvmshim_device *device = vm->devices; device != NULL; device = device->next) {
-        if (device->ops->resume != NULL)
-            device->ops->resume(device);
-    }
+    resume_until(vm, NULL);
 }
 
 void device_destroy_all(kvmshim_vm *vm)
@@ -81,4 +91,17 @@ int kvmshim_device_load(kvmshim_device *device, const void *data, uint64_t size,
         return error_set(err, -EINVAL, "%s state has %" PRIu64 " bytes, not %u", ops->name, length,
                          ops->state_size);
     return ops->load(device, payload, err);
+}
+
+int kvmshim_device_counters(kvmshim_device *device, kvmshim_counter *entries, uint32_t capacity,
+                            uint32_t *count, kvmshim_error *err)
+{
+    struct counters counters = {.entries = entries, .capacity = capacity};
+
+    if (device->ops->counters != NULL)
+        device->ops->counters(device, &counters);
+    *count = counters.count;
+    if (counters.count > capacity)
+        return error_set(err, -E2BIG, "%s has %u counters", device->ops->name, counters.count);
+    return 0;
 }

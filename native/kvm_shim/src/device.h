@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "counters.h"
 #include "kvm_shim.h"
 
 struct device_ops {
@@ -17,9 +18,12 @@ struct device_ops {
     int (*load)(kvmshim_device *device, const void *state, kvmshim_error *err);
     /* Stop and join threads, close fds, remove bus regions, free the device. */
     void (*destroy)(kvmshim_device *device);
-    /* Optional: called after the vCPUs parked / before they run again. */
-    void (*pause)(kvmshim_device *device);
+    /* Optional: called after the vCPUs parked / before they run again. When one device cannot
+     * pause by `deadline_ns` (-ETIMEDOUT), those that did are resumed and the VM runs on. */
+    int (*pause)(kvmshim_device *device, uint64_t deadline_ns);
     void (*resume)(kvmshim_device *device);
+    /* Optional: from any thread at any time. */
+    void (*counters)(kvmshim_device *device, struct counters *counters);
 };
 
 /* The first member of every device's own struct. */

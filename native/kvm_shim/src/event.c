@@ -46,7 +46,7 @@ uint64_t machine_now_ns(void)
 
 static bool halts(uint32_t kind)
 {
-    return kind != KVMSHIM_EVENT_SERIAL_HANGUP;
+    return kind <= KVMSHIM_EVENT_GUEST_PANIC;
 }
 
 void event_queue(kvmshim_vm *vm, const kvmshim_event *event)

@@ -19,6 +19,7 @@ _Static_assert(sizeof(struct kvm_irqfd) == 32, "KVM_IRQFD");
 
 int irq_init(struct irq_routes *routes)
 {
+    routes->next = IRQ_PINS;
     return -pthread_mutex_init(&routes->lock, NULL);
 }
 
@@ -183,6 +184,22 @@ int kvmshim_irq_unroute(kvmshim_vm *vm, uint32_t gsi, kvmshim_error *err)
     memcpy(changed + at, routes->msi + at + 1, (routes->count - at - 1) * sizeof(*changed));
     ret = install(vm, changed, routes->count - 1, err);
 out:
+    pthread_mutex_unlock(&routes->lock);
+    return ret;
+}
+
+int irq_allocate(kvmshim_vm *vm, uint32_t count, uint32_t *first, kvmshim_error *err)
+{
+    struct irq_routes *routes = &vm->irq;
+    int ret = 0;
+
+    pthread_mutex_lock(&routes->lock);
+    if (count > IRQ_GSI_MAX + 1 - routes->next) {
+        ret = error_set(err, -ENOSPC, "%u more GSIs for MSIs", count);
+    } else {
+        *first = routes->next;
+        routes->next += count;
+    }
     pthread_mutex_unlock(&routes->lock);
     return ret;
 }

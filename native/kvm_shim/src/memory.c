@@ -46,6 +46,18 @@ void *memory_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size)
     return slot->host + (gpa - slot->gpa);
 }
 
+void *memory_piece(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint64_t *length)
+{
+    uint64_t left;
+    const struct memory_slot *slot = slot_at(&vm->memory, gpa, &left);
+
+    *length = 0;
+    if (slot == NULL)
+        return NULL;
+    *length = left < size ? left : size;
+    return slot->host + (gpa - slot->gpa);
+}
+
 /* Check the whole range before a byte moves, so that a refused copy changes nothing. */
 static int check_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size, kvmshim_error *err)
 {
@@ -67,16 +79,6 @@ static int check_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size, kvmshim_erro
     return 0;
 }
 
-/* The longest run of host memory from the start of a checked range. */
-static uint8_t *next_piece(kvmshim_vm *vm, uint64_t gpa, uint64_t rest, uint64_t *length)
-{
-    uint64_t left = 0;
-    const struct memory_slot *slot = slot_at(&vm->memory, gpa, &left);
-
-    *length = left < rest ? left : rest;
-    return slot->host + (gpa - slot->gpa);
-}
-
 int kvmshim_memory_write(kvmshim_vm *vm, uint64_t gpa, const void *data, uint64_t size,
                          kvmshim_error *err)
 {
@@ -85,7 +87,7 @@ int kvmshim_memory_write(kvmshim_vm *vm, uint64_t gpa, const void *data, uint64_
 
     while (ret == 0 && size != 0) {
         uint64_t length;
-        uint8_t *host = next_piece(vm, gpa, size, &length);
+        uint8_t *host = memory_piece(vm, gpa, size, &length);
 
         memcpy(host, from, length);
         from += length;
@@ -103,7 +105,7 @@ int kvmshim_memory_read(kvmshim_vm *vm, uint64_t gpa, void *data, uint64_t size,
 
     while (ret == 0 && size != 0) {
         uint64_t length;
-        const uint8_t *host = next_piece(vm, gpa, size, &length);
+        const uint8_t *host = memory_piece(vm, gpa, size, &length);
 
         memcpy(to, host, length);
         to += length;
@@ -123,7 +125,7 @@ int kvmshim_memory_load(kvmshim_vm *vm, uint64_t gpa, int fd, uint64_t offset, u
     ret = check_range(vm, gpa, size, err);
     while (ret == 0 && size != 0) {
         uint64_t length;
-        uint8_t *host = next_piece(vm, gpa, size, &length);
+        uint8_t *host = memory_piece(vm, gpa, size, &length);
         ssize_t got = pread(fd, host, length, (off_t)offset);
 
         if (got < 0 && errno == EINTR)

@@ -4,6 +4,7 @@
 #define KVM_SHIM_MEMORY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kvm_shim.h"
@@ -32,6 +33,15 @@ struct memory {
  * RAM or the range crosses two slots (whose host memory is not adjacent). `size` > 0.
  */
 void *memory_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size);
+
+/* The longest run of host memory from `gpa` on, of `size` > 0 bytes at most, its length in
+ * *length; NULL where there is no RAM. For ranges that may cross slots. */
+void *memory_piece(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint64_t *length);
+
+/* Map `size` bytes of a file at `gpa` as memory of the guest, for good; with `copy_on_write`
+ * its writes stay out of the file. *host is where they are. */
+int memory_map_file(kvmshim_vm *vm, uint64_t gpa, uint64_t size, int fd, bool copy_on_write,
+                    void **host, kvmshim_error *err);
 
 void memory_free(struct memory *memory);
 

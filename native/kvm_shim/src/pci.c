@@ -218,6 +218,15 @@ int pci_attach(kvmshim_device *device, uint8_t devfn, struct pci_function *funct
     return rc;
 }
 
+void pci_detach(kvmshim_device *device, uint8_t devfn)
+{
+    struct pci *pci = (struct pci *)device;
+
+    pthread_mutex_lock(&pci->lock);
+    pci->functions[devfn] = NULL;
+    pthread_mutex_unlock(&pci->lock);
+}
+
 int kvmshim_pci_create(kvmshim_vm *vm, uint64_t ecam, kvmshim_device **device,
                        kvmshim_error *err)
 {

@@ -20,5 +20,7 @@ struct pci_function {
  * -EEXIST when the place is taken. The function must outlive the bus's last access. */
 int pci_attach(kvmshim_device *pci, uint8_t devfn, struct pci_function *function,
                kvmshim_error *err);
+/* When it returns nobody is in `written` any more. */
+void pci_detach(kvmshim_device *pci, uint8_t devfn);
 
 #endif

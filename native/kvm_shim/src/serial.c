@@ -104,9 +104,11 @@ static int serial_load(kvmshim_device *device, const void *state, kvmshim_error 
 
 /* ---- life ----------------------------------------------------------------- */
 
-static void serial_pause(kvmshim_device *device)
+static int serial_pause(kvmshim_device *device, uint64_t deadline_ns)
 {
+    (void)deadline_ns; /* its input and output never block */
     serial_io_request((struct serial *)device, SERIAL_PAUSE);
+    return 0;
 }
 
 static void serial_resume(kvmshim_device *device)

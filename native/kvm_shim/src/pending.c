@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is declared and not built yet: each device that lands takes its functions out of here. */
+#include <errno.h>
+
+#include "error.h"
+#include "kvm_shim_virtio.h"
+
+int kvmshim_limiter_create(kvmshim_vm *vm, const kvmshim_bucket *bandwidth, const
+    kvmshim_bucket *operations, kvmshim_device **limiter, kvmshim_error *err)
+{
+    (void)vm;
+    (void)bandwidth;
+    (void)operations;
+    (void)limiter;
+    return error_set(err, -ENOSYS, "kvmshim_limiter_create is not built yet");
+}
+
+int kvmshim_block_create(kvmshim_vm *vm, const kvmshim_place *place, const kvmshim_block_config
+    *config, kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)config;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_block_create is not built yet");
+}
+
+int kvmshim_block_engine(kvmshim_device *block, kvmshim_error *err)
+{
+    (void)block;
+    return error_set(err, -ENOSYS, "kvmshim_block_engine is not built yet");
+}
+
+int kvmshim_net_create(kvmshim_vm *vm, const kvmshim_place *place, const kvmshim_net_config
+    *config, kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)config;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_net_create is not built yet");
+}
+
+int kvmshim_console_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_device **device,
+    kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_console_create is not built yet");
+}
+
+int kvmshim_console_attach(kvmshim_device *console, int input, int output, kvmshim_error *err)
+{
+    (void)console;
+    (void)input;
+    (void)output;
+    return error_set(err, -ENOSYS, "kvmshim_console_attach is not built yet");
+}
+
+int kvmshim_console_detach(kvmshim_device *console, kvmshim_error *err)
+{
+    (void)console;
+    return error_set(err, -ENOSYS, "kvmshim_console_detach is not built yet");
+}
+
+int kvmshim_console_resize(kvmshim_device *console, uint16_t columns, uint16_t rows,
+    kvmshim_error *err)
+{
+    (void)console;
+    (void)columns;
+    (void)rows;
+    return error_set(err, -ENOSYS, "kvmshim_console_resize is not built yet");
+}
+
+int kvmshim_rng_create(kvmshim_vm *vm, const kvmshim_place *place, int fd, kvmshim_device
+    *limiter, kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)fd;
+    (void)limiter;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_rng_create is not built yet");
+}
+
+int kvmshim_watchdog_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t timeout_ms,
+    kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)timeout_ms;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_watchdog_create is not built yet");
+}
+
+int kvmshim_pvpanic_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_device **device,
+    kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_pvpanic_create is not built yet");
+}
+
+int kvmshim_vsock_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t cid, int
+    listener, const char *path, kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)cid;
+    (void)listener;
+    (void)path;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_vsock_create is not built yet");
+}
+
+int kvmshim_balloon_create(kvmshim_vm *vm, const kvmshim_place *place, const
+    kvmshim_balloon_config *config, kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)config;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_balloon_create is not built yet");
+}
+
+int kvmshim_balloon_resize(kvmshim_device *balloon, uint64_t size, kvmshim_error *err)
+{
+    (void)balloon;
+    (void)size;
+    return error_set(err, -ENOSYS, "kvmshim_balloon_resize is not built yet");
+}
+
+int kvmshim_balloon_actual(kvmshim_device *balloon, uint64_t *size, kvmshim_error *err)
+{
+    (void)balloon;
+    (void)size;
+    return error_set(err, -ENOSYS, "kvmshim_balloon_actual is not built yet");
+}
+
+int kvmshim_pmem_create(kvmshim_vm *vm, const kvmshim_place *place, const kvmshim_pmem_config
+    *config, kvmshim_device **device, kvmshim_error *err)
+{
+    (void)vm;
+    (void)place;
+    (void)config;
+    (void)device;
+    return error_set(err, -ENOSYS, "kvmshim_pmem_create is not built yet");
+}
