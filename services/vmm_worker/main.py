@@ -20,7 +20,7 @@ from ipc_protocol.server import Server
 from vmm_worker import command_line, log
 from vmm_worker.command_line import Settings
 from vmm_worker.control_loop import ControlLoop
-from vmm_worker.devices.serial import TtyBackend
+from vmm_worker.devices.terminal import OwnTerminal
 from vmm_worker.signals import Signals
 from vmm_worker.vmm import Vmm
 
@@ -101,7 +101,7 @@ def _serve(settings: Settings, signals: Signals) -> int:
 
 def _leave(server: Server) -> None:
     """End the process although a thread is stuck, and leave nothing behind."""
-    TtyBackend.restore_terminal()
+    OwnTerminal.restore_modes()
     server.close()
     logging.shutdown()
     os._exit(1)

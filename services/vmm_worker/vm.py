@@ -13,7 +13,7 @@ from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmCounters
 from kvm_shim import GedFlag, ShimError
-from vmm_worker.devices.serial import Backend, open_backend
+from vmm_worker.devices.terminal import Terminal, open_terminal
 from vmm_worker.machine.build import Machine, build_machine
 
 __all__ = ["Vm"]
@@ -32,7 +32,7 @@ class Vm:
     def __init__(self, config: VmConfig, *, kvm: str) -> None:
         self._config = config
         self._kvm = kvm
-        self._backend: Backend | None = None
+        self._terminal: Terminal | None = None
         self._requested_ns = 0
         self._built_ns = 0
         self.machine: Machine | None = None
@@ -51,11 +51,11 @@ class Vm:
             VmFailure: When it cannot be built; there is no machine then.
         """
         self._discard()
-        if self._backend is None:
-            self._backend = open_backend(self._config.serial)
+        if self._terminal is None:
+            self._terminal = open_terminal("the serial port", self._config.serial)
         machine = build_machine(self._config, kvm=self._kvm)
         try:
-            _connect(machine, self._backend)
+            _connect(machine, self._terminal)
             if run:
                 machine.vm.resume()
         except BaseException:
@@ -74,16 +74,16 @@ class Vm:
     @property
     def shown_config(self) -> VmConfig:
         """The configuration with what was found out at boot: the path of a pty."""
-        backend = self._backend
-        if backend is None or backend.path is None:
+        terminal = self._terminal
+        if terminal is None or terminal.path is None:
             return self._config
-        serial = msgspec.structs.replace(self._config.serial, file=backend.path)
+        serial = msgspec.structs.replace(self._config.serial, file=terminal.path)
         return msgspec.structs.replace(self._config, serial=serial)
 
     @property
     def serial_listener(self) -> int | None:
         """A descriptor that is readable while a client of the serial port waits."""
-        return None if self._backend is None else self._backend.listener
+        return None if self._terminal is None else self._terminal.listener
 
     def pause(self) -> None:
         """Park the vCPUs.
@@ -125,13 +125,13 @@ class Vm:
 
     def accept_serial_client(self) -> None:
         """Connect the client that waits at the serial port's socket."""
-        if self._backend is not None and self._backend.accept():
-            _connect(self._running, self._backend)
+        if self._terminal is not None and self._terminal.accept():
+            _connect(self._running, self._terminal)
 
     def hang_up_serial(self) -> None:
         """React to the end of the serial port's peer."""
-        if self._backend is not None and self._backend.hang_up():
-            _connect(self._running, self._backend)
+        if self._terminal is not None and self._terminal.hang_up():
+            _connect(self._running, self._terminal)
 
     def counters(self) -> VmCounters:
         """Return the counters of each device, and when the guest reached what."""
@@ -148,9 +148,9 @@ class Vm:
     def close(self) -> None:
         """Destroy the machine and give the host back what it used."""
         self._discard()
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.close()
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.close()
 
     @property
     def _running(self) -> Machine:
@@ -189,11 +189,7 @@ class Vm:
         return max(0, time_ns - self._requested_ns) // _NANOSECONDS_IN_US
 
 
-def _connect(machine: Machine, backend: Backend) -> None:
-    """Connect the port to the backend as it is now."""
-    if machine.serial is None:
-        return
-    if backend.input == backend.output == -1:
-        machine.serial.detach()
-    else:
-        machine.serial.attach(backend.input, backend.output)
+def _connect(machine: Machine, terminal: Terminal) -> None:
+    """Connect the port, if there is one, to the terminal as it is now."""
+    if machine.serial is not None:
+        terminal.connect(machine.serial)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serial port's backends, with real files, terminals and sockets."""
+"""Where a serial port or console can go, with real files, terminals and sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from ipc_protocol.config import SerialConfig, SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
-from vmm_worker.devices.serial import Backend, SocketBackend, open_backend
+from vmm_worker.devices.terminal import SocketTerminal, Terminal, open_terminal
 
 DEADLINE = 20.0
 
@@ -36,34 +36,34 @@ def _no_leaks() -> Iterator[None]:
 
 def failure(config: SerialConfig) -> VmFailure:
     with pytest.raises(VmFailure) as caught:
-        open_backend(config)
+        open_terminal("the console", config)
     return caught.value
 
 
 @pytest.mark.parametrize("mode", [SerialMode.OFF, SerialMode.NULL])
 def test_modes_without_a_peer(mode: SerialMode) -> None:
-    backend = open_backend(SerialConfig(mode=mode))
-    assert backend.input == -1
-    assert (backend.output == -1) == (mode is SerialMode.OFF)
-    assert backend.path is None
-    assert backend.listener is None
-    assert not backend.hang_up()
-    assert not backend.accept()
-    backend.close()
-    backend.close()
+    terminal = open_terminal("the console", SerialConfig(mode=mode))
+    assert terminal.input == -1
+    assert (terminal.output == -1) == (mode is SerialMode.OFF)
+    assert terminal.path is None
+    assert terminal.listener is None
+    assert not terminal.hang_up()
+    assert not terminal.accept()
+    terminal.close()
+    terminal.close()
 
 
 def test_a_file_is_written_from_its_start_and_is_not_for_others(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("what was there")
-    backend = open_backend(SerialConfig(mode=SerialMode.FILE, file=str(path)))
-    os.write(backend.output, b"new")
+    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.FILE, file=str(path)))
+    os.write(terminal.output, b"new")
     path.write_text("")  # as log rotation does
-    os.write(backend.output, b"newer")
-    backend.close()
+    os.write(terminal.output, b"newer")
+    terminal.close()
     assert path.read_text() == "newer"
     path.unlink()
-    open_backend(SerialConfig(mode=SerialMode.FILE, file=str(path))).close()
+    open_terminal("the console", SerialConfig(mode=SerialMode.FILE, file=str(path))).close()
     assert stat.S_IMODE(path.stat().st_mode) & 0o027 == 0
 
 
@@ -83,27 +83,27 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_pty_is_raw_and_stays_so_between_clients() -> None:
-    backend = open_backend(SerialConfig(mode=SerialMode.PTY))
-    assert backend.path is not None
-    assert backend.input == backend.output
+    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.PTY))
+    assert terminal.path is not None
+    assert terminal.input == terminal.output
     for _ in range(2):
-        client = os.open(backend.path, os.O_RDWR | os.O_NOCTTY)
+        client = os.open(terminal.path, os.O_RDWR | os.O_NOCTTY)
         os.write(client, b"up\n")
-        assert os.read(backend.input, 10) == b"up\n"
-        os.write(backend.output, b"down\r\n")
+        assert os.read(terminal.input, 10) == b"up\n"
+        os.write(terminal.output, b"down\r\n")
         assert os.read(client, 10) == b"down\r\n"
         os.close(client)
-    backend.close()
-    assert not Path(backend.path).exists()
+    terminal.close()
+    assert not Path(terminal.path).exists()
 
 
 @pytest.fixture
-def listening(tmp_path: Path) -> Iterator[tuple[SocketBackend, str]]:
+def listening(tmp_path: Path) -> Iterator[tuple[SocketTerminal, str]]:
     path = str(tmp_path / "serial.sock")
-    backend = open_backend(SerialConfig(mode=SerialMode.SOCKET, socket=path))
-    assert isinstance(backend, SocketBackend)
-    yield backend, path
-    backend.close()
+    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.SOCKET, socket=path))
+    assert isinstance(terminal, SocketTerminal)
+    yield terminal, path
+    terminal.close()
     assert not list(tmp_path.iterdir())
 
 
@@ -114,55 +114,55 @@ def connect(path: str) -> socket.socket:
     return client
 
 
-def accept(backend: Backend) -> None:
-    assert backend.listener is not None
-    assert select.select([backend.listener], [], [], DEADLINE)[0]
-    assert backend.accept()
+def accept(terminal: Terminal) -> None:
+    assert terminal.listener is not None
+    assert select.select([terminal.listener], [], [], DEADLINE)[0]
+    assert terminal.accept()
 
 
 def test_a_new_client_of_a_socket_takes_the_place_of_the_old(
-    listening: tuple[SocketBackend, str],
+    listening: tuple[SocketTerminal, str],
 ) -> None:
-    backend, path = listening
-    assert not backend.accept()
-    assert backend.input == -1
+    terminal, path = listening
+    assert not terminal.accept()
+    assert terminal.input == -1
     with connect(path) as first:
-        accept(backend)
-        assert not backend.hang_up()
-        os.write(backend.output, b"one")
+        accept(terminal)
+        assert not terminal.hang_up()
+        os.write(terminal.output, b"one")
         assert first.recv(10) == b"one"
         with connect(path) as second:
-            accept(backend)
+            accept(terminal)
             assert first.recv(10) == b""
             # What the port says of the first now must not end the second.
-            assert not backend.hang_up()
-            os.write(backend.output, b"two")
+            assert not terminal.hang_up()
+            os.write(terminal.output, b"two")
             assert second.recv(10) == b"two"
             second.sendall(b"three")
-            assert os.read(backend.input, 10) == b"three"
+            assert os.read(terminal.input, 10) == b"three"
             second.shutdown(socket.SHUT_WR)
-            assert not backend.hang_up()
-        assert backend.hang_up()
-    assert backend.output == -1
-    assert not backend.hang_up()
+            assert not terminal.hang_up()
+        assert terminal.hang_up()
+    assert terminal.output == -1
+    assert not terminal.hang_up()
 
 
-def test_a_socket_is_for_its_group_only(listening: tuple[SocketBackend, str]) -> None:
+def test_a_socket_is_for_its_group_only(listening: tuple[SocketTerminal, str]) -> None:
     assert stat.S_IMODE(Path(listening[1]).stat().st_mode) == 0o660
 
 
-def test_a_client_sees_the_end(listening: tuple[SocketBackend, str]) -> None:
-    backend, path = listening
+def test_a_client_sees_the_end(listening: tuple[SocketTerminal, str]) -> None:
+    terminal, path = listening
     with connect(path) as client:
-        accept(backend)
-        os.write(backend.output, b"last words")
-        backend.close()
+        accept(terminal)
+        os.write(terminal.output, b"last words")
+        terminal.close()
         assert client.recv(100) == b"last words"
         assert client.recv(100) == b""
-    backend.close()
+    terminal.close()
 
 
-def test_a_socket_in_use_is_left_alone(listening: tuple[SocketBackend, str]) -> None:
+def test_a_socket_in_use_is_left_alone(listening: tuple[SocketTerminal, str]) -> None:
     ex = failure(SerialConfig(mode=SerialMode.SOCKET, socket=listening[1]))
     assert ex.error.code is ErrorCode.HOST_RESOURCE
     assert listening[1] in ex.error.message
@@ -174,10 +174,10 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "stale.sock")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
-    backend = open_backend(SerialConfig(mode=SerialMode.SOCKET, socket=path))
+    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.SOCKET, socket=path))
     with connect(path):
-        accept(backend)
-    backend.close()
+        accept(terminal)
+    terminal.close()
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +192,7 @@ def test_a_socket_that_cannot_be(tmp_path: Path, name: str) -> None:
 TTY = """
 import fcntl, os, sys, termios
 from ipc_protocol.config import SerialConfig, SerialMode
-from vmm_worker.devices.serial import open_backend
+from vmm_worker.devices.terminal import open_terminal
 place = sys.argv[1]
 os.setsid()
 if place != "uncontrolled":
@@ -202,12 +202,17 @@ if place == "background":
     if child:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     os.setpgid(0, 0)
-backend = open_backend(SerialConfig(mode=SerialMode.TTY))
-assert (backend.input, backend.output) == (0, 1)
+terminal = open_terminal("the console", SerialConfig(mode=SerialMode.TTY))
+assert (terminal.input, terminal.output) == (0, 1)
 os.write(2, b"cooked" if termios.tcgetattr(0)[3] & termios.ICANON else b"raw")
-assert not backend.hang_up()
-backend.close()
-backend.close()
+assert not terminal.hang_up()
+modes = termios.tcgetattr(0)
+other = open_terminal("the serial port", SerialConfig(mode=SerialMode.TTY), stdin=False)
+assert (other.input, other.output) == (-1, 1)
+other.close()
+assert termios.tcgetattr(0) == modes
+terminal.close()
+terminal.close()
 """
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the guest's serial port goes on the host.
+"""What the guest's serial port and its console are connected to on the host.
 
-A backend is opened when the VM is booted, stays open over reboots (so the path of a
+A terminal is opened when the VM is booted, stays open over reboots (so the path of a
 pty and the client of a socket stay valid), and is closed when the VM stops.
 """
 
@@ -13,29 +13,72 @@ import select
 import socket
 import termios
 import tty
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
-from ipc_protocol.config import SerialConfig, SerialMode
+from ipc_protocol.config import SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.listener import SocketPath
 
-__all__ = ["Backend", "FileBackend", "PtyBackend", "SocketBackend", "TtyBackend", "open_backend"]
+__all__ = [
+    "FileTerminal",
+    "NullTerminal",
+    "OwnTerminal",
+    "Port",
+    "PtyTerminal",
+    "SocketTerminal",
+    "Terminal",
+    "TerminalConfig",
+    "open_terminal",
+]
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
 
 
-class Backend:
-    """What a serial port is connected to."""
+class TerminalConfig(Protocol):
+    """The fields that the configurations of both have in common."""
+
+    @property
+    def mode(self) -> SerialMode:
+        """Which kind of terminal."""
+
+    @property
+    def file(self) -> str | None:
+        """The path of a file."""
+
+    @property
+    def socket(self) -> str | None:
+        """The path to listen on."""
+
+
+class Port(Protocol):
+    """A device that can be connected to a terminal."""
+
+    def attach(self, input: int, output: int) -> None:  # noqa: A002 - the field's own word
+        """Connect in place of what was connected."""
+
+    def detach(self) -> None:
+        """Disconnect."""
+
+
+class Terminal:
+    """What a serial port or console is connected to; by itself, nothing."""
 
     input: int = -1
     """What the guest receives is read from here; -1 for nothing."""
     output: int = -1
     """What the guest sends is written here; -1 for nothing."""
     path: str | None = None
-    """The path that ``vm.info`` shows as the port's file."""
+    """The path that ``vm.info`` shows as its file."""
     listener: int | None = None
     """Readable when a client waits for :meth:`accept`."""
+
+    def connect(self, port: Port) -> None:
+        """Connect a device to what there is now."""
+        if self.input == self.output == -1:
+            port.detach()
+        else:
+            port.attach(self.input, self.output)
 
     def accept(self) -> bool:
         """Take a waiting client, and say whether the descriptors changed."""
@@ -49,25 +92,32 @@ class Backend:
         """Give everything back to the host as it was."""
 
 
-class TtyBackend(Backend):
-    """The worker's own stdin and stdout; a terminal is in raw mode meanwhile."""
+class OwnTerminal(Terminal):
+    """The worker's own stdin and stdout; a terminal is in raw mode meanwhile.
+
+    Args:
+        stdin: Whether input is read from there: what is typed goes to one device only.
+    """
 
     _modes: ClassVar[list[Any] | None] = None
     """Those of the process's one terminal before it was in raw mode."""
 
-    def __init__(self) -> None:
-        self.input = _STDIN
+    def __init__(self, *, stdin: bool) -> None:
         self.output = _STDOUT
+        if not stdin:
+            return
+        self.input = _STDIN
         if os.isatty(_STDIN) and not _in_background(_STDIN):
-            TtyBackend._modes = termios.tcgetattr(_STDIN)
+            OwnTerminal._modes = termios.tcgetattr(_STDIN)
             tty.setraw(_STDIN, termios.TCSANOW)
 
     def close(self) -> None:
         """Restore the terminal."""
-        self.restore_terminal()
+        if self.input == _STDIN:
+            self.restore_modes()
 
     @classmethod
-    def restore_terminal(cls) -> None:
+    def restore_modes(cls) -> None:
         """Give the terminal its modes back, if they were changed; from any thread."""
         modes, cls._modes = cls._modes, None
         if modes is not None:
@@ -76,10 +126,10 @@ class TtyBackend(Backend):
                 termios.tcsetattr(_STDIN, termios.TCSANOW, modes)
 
 
-class FileBackend(Backend):
+class FileTerminal(Terminal):
     """A file, written from its start."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, owner: str, path: str) -> None:
         # O_NONBLOCK: a FIFO without a reader is an error, not a wait without end.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
         try:
@@ -87,7 +137,7 @@ class FileBackend(Backend):
         except OSError as ex:
             raise VmFailure(
                 ErrorCode.FILE_UNAVAILABLE,
-                f"the serial port's file {path} cannot be opened",
+                f"{owner}'s file {path} cannot be opened",
                 causes=(_reason(ex),),
             ) from ex
 
@@ -98,21 +148,21 @@ class FileBackend(Backend):
             self.output = -1
 
 
-class PtyBackend(Backend):
+class PtyTerminal(Terminal):
     """A new pseudo-terminal; clients open its path."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
         try:
             main, client_end = os.openpty()
         except OSError as ex:
             raise VmFailure(
                 ErrorCode.HOST_RESOURCE,
-                "the serial port's pseudo-terminal cannot be opened",
+                f"{owner}'s pseudo-terminal cannot be opened",
                 causes=(_reason(ex),),
             ) from ex
         tty.setraw(client_end, termios.TCSANOW)
         self.path = os.ttyname(client_end)
-        # Only clients hold it open, so that the port can tell whether there is one.
+        # Only clients hold it open, so that the device can tell whether there is one.
         os.close(client_end)
         self.input = self.output = main
 
@@ -123,7 +173,7 @@ class PtyBackend(Backend):
             self.input = self.output = -1
 
 
-class SocketBackend(Backend):
+class SocketTerminal(Terminal):
     """A UNIX socket with one client at a time: a new one takes the place of the old."""
 
     def __init__(self, path: str) -> None:
@@ -172,7 +222,7 @@ class SocketBackend(Backend):
         self._client = None
 
 
-class NullBackend(Backend):
+class NullTerminal(Terminal):
     """Takes everything, gives nothing."""
 
     def __init__(self) -> None:
@@ -185,25 +235,30 @@ class NullBackend(Backend):
             self.output = -1
 
 
-def open_backend(config: SerialConfig) -> Backend:
+def open_terminal(owner: str, config: TerminalConfig, *, stdin: bool = True) -> Terminal:
     """Open what the configuration names.
+
+    Args:
+        owner: Whose it is, for people: "the serial port".
+        config: The owner's configuration.
+        stdin: Whether the owner may read the worker's stdin.
 
     Raises:
         VmFailure: ``file_unavailable`` or ``host_resource`` when it cannot be had.
     """
     match config.mode:
         case SerialMode.TTY:
-            return TtyBackend()
+            return OwnTerminal(stdin=stdin)
         case SerialMode.FILE:
-            return FileBackend(config.file or "")
+            return FileTerminal(owner, config.file or "")
         case SerialMode.PTY:
-            return PtyBackend()
+            return PtyTerminal(owner)
         case SerialMode.SOCKET:
-            return SocketBackend(config.socket or "")
+            return SocketTerminal(config.socket or "")
         case SerialMode.NULL:
-            return NullBackend()
+            return NullTerminal()
         case SerialMode.OFF:
-            return Backend()
+            return Terminal()
 
 
 def _in_background(terminal: int) -> bool:
