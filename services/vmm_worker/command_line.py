@@ -10,15 +10,8 @@ from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from ipc_protocol.config import (
-    CpusConfig,
-    CpuTopology,
-    MemoryConfig,
-    PayloadConfig,
-    SerialConfig,
-    SerialMode,
-    VmConfig,
-)
+from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config_devices import SerialConfig, SerialMode
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.names import RUNTIME_DIR, ipc_path
 from ipc_protocol.version import BUILD_VERSION

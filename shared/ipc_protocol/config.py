@@ -8,19 +8,18 @@ built yet are in ``ipc_protocol.unsupported`` and are refused by name.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+from ipc_protocol.config_devices import Path, SerialConfig
 
 __all__ = [
     "CpuTopology",
     "CpusConfig",
     "MemoryConfig",
     "PayloadConfig",
-    "SerialConfig",
-    "SerialMode",
     "VmConfig",
 ]
 
@@ -29,8 +28,6 @@ MIB = 1 << 20
 
 VcpuCount = Annotated[int, Meta(ge=1, le=254)]
 """8-bit APIC ids, of which 255 is the broadcast and one the I/O APIC's."""
-Path = Annotated[str, Meta(min_length=1, max_length=4095)]
-"""A path in the worker's view of the file system; a relative one is from its directory."""
 
 
 class CpuTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,27 +72,6 @@ class PayloadConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """A bzImage, or an ELF image with a PVH note."""
     cmdline: Annotated[str, Meta(max_length=64 * KIB)] | None = None
     initramfs: Path | None = None
-
-
-class SerialMode(StrEnum):
-    """Where the serial port goes."""
-
-    OFF = "Off"
-    PTY = "Pty"
-    TTY = "Tty"
-    FILE = "File"
-    SOCKET = "Socket"
-    NULL = "Null"
-
-
-class SerialConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """COM1."""
-
-    mode: SerialMode = SerialMode.NULL
-    file: Path | None = None
-    """For ``File``: written from the start. For ``Pty``, in ``vm.info``: its path."""
-    socket: Path | None = None
-    """For ``Socket``: the path the worker listens on."""
 
 
 class VmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

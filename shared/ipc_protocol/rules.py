@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from ipc_protocol.config import CpuTopology, SerialMode
+from ipc_protocol.config import CpuTopology
+from ipc_protocol.config_devices import SerialMode
 from ipc_protocol.errors import FieldError, VmFailure
 from ipc_protocol.names import endpoint
 

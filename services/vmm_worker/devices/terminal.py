@@ -15,7 +15,7 @@ import termios
 import tty
 from typing import Any, ClassVar, Final, Protocol
 
-from ipc_protocol.config import SerialMode
+from ipc_protocol.config_devices import SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.listener import SocketPath
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ipc_protocol.config import MemoryConfig, SerialMode, VmConfig
+from ipc_protocol.config import MemoryConfig, VmConfig
+from ipc_protocol.config_devices import SerialMode
 from kvm_shim import DebugPort, Device, Ged, MemoryFlag, Serial, Vm
 from vmm_worker.machine import layout
 from vmm_worker.machine.acpi import acpi_tables

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 import kvm_shim
-from ipc_protocol.config import (
-    CpusConfig,
-    MemoryConfig,
-    PayloadConfig,
-    SerialConfig,
-    SerialMode,
-    VmConfig,
-)
+from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config_devices import SerialConfig, SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
 from tests.support.console import Console
 from tests.support.guests import build

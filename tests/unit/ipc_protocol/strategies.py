@@ -8,15 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from ipc_protocol.config import (
-    CpusConfig,
-    CpuTopology,
-    MemoryConfig,
-    PayloadConfig,
-    SerialConfig,
-    SerialMode,
-    VmConfig,
-)
+from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config_devices import SerialConfig, SerialMode
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ipc_protocol import codec
-from ipc_protocol.config import SerialMode
+from ipc_protocol.config_devices import SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
 from tests.unit.ipc_protocol.strategies import PLAIN
 

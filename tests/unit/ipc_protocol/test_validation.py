@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, SerialConfig, VmConfig
+from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config_devices import SerialConfig
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.unsupported import UNSUPPORTED, Node
 from ipc_protocol.validation import MAX_ERRORS, parse_config, validate

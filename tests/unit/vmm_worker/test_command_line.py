@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ipc_protocol.config import CpuTopology, PayloadConfig, SerialMode, VmConfig
+from ipc_protocol.config import CpuTopology, PayloadConfig, VmConfig
+from ipc_protocol.config_devices import SerialMode
 from vmm_worker.command_line import read
 
 DEFAULTS = VmConfig(PayloadConfig(kernel="/k"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ipc_protocol.config import SerialConfig, SerialMode
+from ipc_protocol.config_devices import SerialConfig, SerialMode
 from ipc_protocol.errors import ErrorCode, VmFailure
 from vmm_worker.devices.terminal import SocketTerminal, Terminal, open_terminal
 
@@ -191,7 +191,7 @@ def test_a_socket_that_cannot_be(tmp_path: Path, name: str) -> None:
 
 TTY = """
 import fcntl, os, sys, termios
-from ipc_protocol.config import SerialConfig, SerialMode
+from ipc_protocol.config_devices import SerialConfig, SerialMode
 from vmm_worker.devices.terminal import open_terminal
 place = sys.argv[1]
 os.setsid()
