@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -170,12 +171,18 @@ static int prefault(const struct memory_slot *slot, kvmshim_error *err)
 static int memfd_open(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
 {
     unsigned int memfd_flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    struct stat status;
 
     if (flags & KVMSHIM_MEMORY_HUGEPAGES)
         memfd_flags |= MFD_HUGETLB;
     slot->fd = memfd_create("guest-ram", memfd_flags);
     if (slot->fd < 0)
         return error_set(err, -errno, "memfd_create for guest RAM");
+    if (flags & KVMSHIM_MEMORY_HUGEPAGES) {
+        if (fstat(slot->fd, &status) < 0)
+            return error_set(err, -errno, "ask for the size of a huge page");
+        slot->grain = (uint64_t)status.st_blksize;
+    }
     if (ftruncate(slot->fd, (off_t)slot->size) < 0)
         return error_set(err, -errno, "size guest RAM to 0x%" PRIx64, slot->size);
     /* A memfd handed to another process must not be cut short under a running guest. */
@@ -188,20 +195,19 @@ static int memfd_open(struct memory_slot *slot, uint32_t flags, kvmshim_error *e
  * KVM maps a huge page of the host for the guest only where both addresses are aligned alike,
  * and mmap() promises no more than a small page: reserve some more, and cut the ends off.
  */
-static int map_aligned(struct memory_slot *slot, kvmshim_error *err)
+static int map_aligned(struct memory_slot *slot, int sharing, int fd, kvmshim_error *err)
 {
-    const int sharing = slot->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
     const uint64_t reserved = slot->size + HUGE_PAGE;
     uint64_t head;
     uint8_t *start;
 
     start = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED)
-        return error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest RAM", slot->size);
+        return error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest memory", slot->size);
     head = (slot->gpa - (uintptr_t)start) % HUGE_PAGE;
     if (mmap(start + head, slot->size, PROT_READ | PROT_WRITE,
-             sharing | MAP_NORESERVE | MAP_FIXED, slot->fd, 0) == MAP_FAILED) {
-        int ret = error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest RAM", slot->size);
+             sharing | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        int ret = error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest memory", slot->size);
 
         munmap(start, reserved);
         return ret;
@@ -213,27 +219,38 @@ static int map_aligned(struct memory_slot *slot, kvmshim_error *err)
     return 0;
 }
 
-/* Map the slot's memory; what was made stays in *slot for slot_free(). */
-static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
+/*
+ * KSM never touches guest memory: merged pages are a side channel between guests. Nobody
+ * asked it to, save for a parent that turned it on for all memory of its children
+ * (PR_SET_MEMORY_MERGE); a kernel without KSM answers -EINVAL. Nor does guest memory go
+ * into a child or a core dump.
+ */
+static int keep_private(const struct memory_slot *slot, kvmshim_error *err)
 {
-    int ret = 0;
-
-    if (flags & (KVMSHIM_MEMORY_SHARED | KVMSHIM_MEMORY_HUGEPAGES))
-        ret = memfd_open(slot, flags, err);
-    if (ret == 0)
-        ret = map_aligned(slot, err);
-    if (ret < 0)
-        return ret;
-    /*
-     * KSM never touches guest RAM: merged pages are a side channel between guests. Nobody
-     * asked it to, save for a parent that turned it on for all memory of its children
-     * (PR_SET_MEMORY_MERGE); a kernel without KSM answers -EINVAL. Nor does guest RAM go
-     * into a child or a core dump.
-     */
     if ((madvise(slot->host, slot->size, MADV_UNMERGEABLE) < 0 && errno != EINVAL) ||
         madvise(slot->host, slot->size, MADV_DONTFORK) < 0 ||
         madvise(slot->host, slot->size, MADV_DONTDUMP) < 0)
-        return error_set(err, -errno, "madvise guest RAM");
+        return error_set(err, -errno, "madvise guest memory");
+    return 0;
+}
+
+/* Map the slot's RAM; what was made stays in *slot for slot_free(). */
+static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
+{
+    int sharing = MAP_PRIVATE | MAP_ANONYMOUS;
+    int ret;
+
+    if (flags & (KVMSHIM_MEMORY_SHARED | KVMSHIM_MEMORY_HUGEPAGES)) {
+        sharing = MAP_SHARED;
+        ret = memfd_open(slot, flags, err);
+        if (ret < 0)
+            return ret;
+    }
+    ret = map_aligned(slot, sharing, slot->fd, err);
+    if (ret == 0)
+        ret = keep_private(slot, err);
+    if (ret < 0)
+        return ret;
     if ((flags & KVMSHIM_MEMORY_THP) && madvise(slot->host, slot->size, MADV_HUGEPAGE) < 0 &&
         errno != EINVAL) /* a kernel without them */
         return error_set(err, -errno, "madvise(MADV_HUGEPAGE) guest RAM");
@@ -250,47 +267,118 @@ static void slot_free(struct memory_slot *slot)
         close(slot->fd);
 }
 
+/* What is wrong with the range as a new slot. */
+static int check_slot(kvmshim_vm *vm, const struct memory_slot *slot, kvmshim_error *err)
+{
+    const uint64_t gpa = slot->gpa, size = slot->size;
+
+    if (size == 0 || (gpa | size) % PAGE != 0 || size > INT64_MAX || gpa > UINT64_MAX - size)
+        return error_set(err, -EINVAL, "guest memory 0x%" PRIx64 "+0x%" PRIx64, gpa, size);
+    if (overlaps(&vm->memory, gpa, size))
+        return error_set(err, -EEXIST,
+                         "guest memory 0x%" PRIx64 "+0x%" PRIx64 " overlaps other memory", gpa,
+                         size);
+    if (atomic_load_explicit(&vm->memory.count, memory_order_relaxed) == MEMORY_SLOTS_MAX)
+        return error_set(err, -ENOSPC, "more than %d memory slots", MEMORY_SLOTS_MAX);
+    return 0;
+}
+
+/* Give the mapped slot to KVM and publish it. */
+static int slot_add(kvmshim_vm *vm, const struct memory_slot *slot, kvmshim_error *err)
+{
+    uint32_t count = atomic_load_explicit(&vm->memory.count, memory_order_relaxed);
+    struct kvm_userspace_memory_region region = {
+        .slot = count,
+        .guest_phys_addr = slot->gpa,
+        .memory_size = slot->size,
+        .userspace_addr = (uintptr_t)slot->host,
+    };
+    int ret = kvm_call(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+    if (ret < 0)
+        return error_set(err, ret, "KVM_SET_USER_MEMORY_REGION 0x%" PRIx64 "+0x%" PRIx64,
+                         slot->gpa, slot->size);
+    vm->memory.slots[count] = *slot;
+    atomic_store_explicit(&vm->memory.count, count + 1, memory_order_release);
+    return 0;
+}
+
 int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
                        kvmshim_error *err)
 {
     const uint32_t known = KVMSHIM_MEMORY_PREFAULT | KVMSHIM_MEMORY_HUGEPAGES |
                            KVMSHIM_MEMORY_THP | KVMSHIM_MEMORY_SHARED;
-    struct memory *memory = &vm->memory;
-    uint32_t count = atomic_load_explicit(&memory->count, memory_order_relaxed);
-    struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1};
-    struct kvm_userspace_memory_region region;
-    int ret;
+    struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1, .grain = PAGE};
+    int ret = check_slot(vm, &slot, err);
 
-    if (size == 0 || (gpa | size) % PAGE != 0 || size > INT64_MAX || gpa > UINT64_MAX - size)
-        return error_set(err, -EINVAL, "guest RAM 0x%" PRIx64 "+0x%" PRIx64, gpa, size);
+    if (ret < 0)
+        return ret;
     if (flags & ~known)
         return error_set(err, -EINVAL, "guest RAM flags 0x%x", flags);
-    if (overlaps(memory, gpa, size))
-        return error_set(err, -EEXIST, "guest RAM 0x%" PRIx64 "+0x%" PRIx64 " overlaps other RAM",
-                         gpa, size);
-    if (count == MEMORY_SLOTS_MAX)
-        return error_set(err, -ENOSPC, "more than %d RAM slots", MEMORY_SLOTS_MAX);
     ret = slot_map(&slot, flags, err);
+    if (ret == 0)
+        ret = slot_add(vm, &slot, err);
     if (ret < 0)
-        goto fail;
-    region = (struct kvm_userspace_memory_region){
-        .slot = count,
-        .guest_phys_addr = gpa,
-        .memory_size = size,
-        .userspace_addr = (uintptr_t)slot.host,
-    };
-    ret = kvm_call(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
-    if (ret < 0) {
-        error_set(err, ret, "KVM_SET_USER_MEMORY_REGION 0x%" PRIx64 "+0x%" PRIx64, gpa, size);
-        goto fail;
-    }
-    memory->slots[count] = slot;
-    atomic_store_explicit(&memory->count, count + 1, memory_order_release);
-    return 0;
-
-fail:
-    slot_free(&slot);
+        slot_free(&slot);
     return ret;
+}
+
+int memory_map_file(kvmshim_vm *vm, uint64_t gpa, uint64_t size, int fd, bool copy_on_write,
+                    kvmshim_error *err)
+{
+    struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1};
+    int ret = check_slot(vm, &slot, err);
+
+    if (ret < 0)
+        return ret;
+    ret = map_aligned(&slot, copy_on_write ? MAP_PRIVATE : MAP_SHARED, fd, err);
+    if (ret == 0)
+        ret = keep_private(&slot, err);
+    if (ret == 0)
+        ret = slot_add(vm, &slot, err);
+    if (ret < 0)
+        slot_free(&slot);
+    return ret;
+}
+
+static const struct memory_slot *slot_of(struct memory *memory, const uint8_t *host)
+{
+    uint32_t count = atomic_load_explicit(&memory->count, memory_order_acquire);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct memory_slot *slot = &memory->slots[i];
+
+        if ((uintptr_t)host - (uintptr_t)slot->host < slot->size)
+            return slot;
+    }
+    return NULL;
+}
+
+int memory_discard(kvmshim_vm *vm, void *host, uint64_t size, uint64_t *discarded,
+                   kvmshim_error *err)
+{
+    const struct memory_slot *slot = slot_of(&vm->memory, host);
+    uint64_t start, end;
+    int ret;
+
+    *discarded = 0;
+    if (slot == NULL || slot->grain == 0)
+        return 0;
+    start = (uint64_t)((uint8_t *)host - slot->host);
+    end = (start + size) / slot->grain * slot->grain;
+    start = (start + slot->grain - 1) / slot->grain * slot->grain;
+    if (start >= end)
+        return 0;
+    if (slot->fd >= 0) /* a hole is seen by every process that maps the memfd */
+        ret = fallocate(slot->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
+                        (off_t)(end - start));
+    else
+        ret = madvise(slot->host + start, end - start, MADV_DONTNEED);
+    if (ret < 0)
+        return error_set(err, -errno, "give 0x%" PRIx64 " bytes at 0x%" PRIx64 " of RAM back",
+                         end - start, slot->gpa + start);
+    *discarded = end - start;
+    return 0;
 }
 
 void memory_free(struct memory *memory)

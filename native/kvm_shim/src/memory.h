@@ -15,7 +15,9 @@ struct memory_slot {
     uint64_t gpa;
     uint64_t size;
     uint8_t *host;
-    int fd;
+    int fd;         /* the memfd of RAM; -1: private memory, or a file's */
+    uint64_t grain; /* bytes of a host page, the least that memory_discard() gives back; 0: a
+                       file's, of which nothing is */
 };
 
 /*
@@ -39,9 +41,17 @@ void *memory_range(kvmshim_vm *vm, uint64_t gpa, uint64_t size);
 void *memory_piece(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint64_t *length);
 
 /* Map `size` bytes of a file at `gpa` as memory of the guest, for good; with `copy_on_write`
- * its writes stay out of the file. *host is where they are. */
+ * its writes stay out of the file. */
 int memory_map_file(kvmshim_vm *vm, uint64_t gpa, uint64_t size, int fd, bool copy_on_write,
-                    void **host, kvmshim_error *err);
+                    kvmshim_error *err);
+
+/*
+ * Give guest RAM at [host, host + size), a range of one slot, back to the host: it reads as
+ * zeroes then. *discarded is how many bytes that was: whole host pages only, and nothing of a
+ * file. Any thread.
+ */
+int memory_discard(kvmshim_vm *vm, void *host, uint64_t size, uint64_t *discarded,
+                   kvmshim_error *err);
 
 void memory_free(struct memory *memory);
 
