@@ -82,4 +82,6 @@ def _without_nulls(value: Any) -> Any:
     """Leave out what is not set, as the specification's server does: absent, not null."""
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(item) for item in value]
     return value

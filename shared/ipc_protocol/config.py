@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``VmConfig``: what a VM is made of, field for field as Cloud Hypervisor's API has it.
 
-Only what is acted on is here, each field with the range it may have by itself; rules
-between fields are in ``ipc_protocol.rules``. Names of the specification that are not
-built yet are in ``ipc_protocol.unsupported`` and are refused by name.
+Only what is acted on is here and in ``ipc_protocol.config_devices``, each field with the
+range it may have by itself; rules between fields are in ``ipc_protocol.rules``. Names of
+the specification that are not built yet are in ``ipc_protocol.unsupported`` and are
+refused by name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ipc_protocol.config_devices import Path, SerialConfig
+from ipc_protocol.config_devices import (
+    MAX_PCI_DEVICES,
+    BalloonConfig,
+    ConsoleConfig,
+    DiskConfig,
+    NetConfig,
+    Path,
+    PmemConfig,
+    RateLimitGroupConfig,
+    RngConfig,
+    SerialConfig,
+    VsockConfig,
+)
 
 __all__ = [
     "CpuTopology",
@@ -81,3 +94,15 @@ class VmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpus: CpusConfig = CpusConfig(boot_vcpus=1, max_vcpus=1)
     memory: MemoryConfig = MemoryConfig(size=512 * MIB)
     serial: SerialConfig = SerialConfig()
+    console: ConsoleConfig = ConsoleConfig()
+    rate_limit_groups: Annotated[tuple[RateLimitGroupConfig, ...], Meta(max_length=64)] = ()
+    disks: Annotated[tuple[DiskConfig, ...], Meta(max_length=MAX_PCI_DEVICES)] = ()
+    net: Annotated[tuple[NetConfig, ...], Meta(max_length=MAX_PCI_DEVICES)] = ()
+    rng: RngConfig = RngConfig()
+    pmem: Annotated[tuple[PmemConfig, ...], Meta(max_length=MAX_PCI_DEVICES)] = ()
+    vsock: VsockConfig | None = None
+    balloon: BalloonConfig | None = None
+    watchdog: bool = False
+    """Reset the VM when the guest's watchdog daemon, once begun, no longer comes by."""
+    pvpanic: bool = False
+    """A device by which the guest's kernel reports its own crash."""

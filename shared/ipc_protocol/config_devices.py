@@ -2,7 +2,7 @@
 """The devices of a ``VmConfig``, field for field as Cloud Hypervisor's API has them.
 
 The rules of ``ipc_protocol.config`` hold here: each field with the range it may have by
-itself; what must hold between fields is in ``ipc_protocol.rules``.
+itself; what must hold between fields is in ``ipc_protocol.rules_devices``.
 """
 
 from __future__ import annotations

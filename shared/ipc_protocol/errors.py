@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     MALFORMED_JSON = "malformed_json"
     INVALID_REQUEST = "invalid_request"
     INVALID_CONFIG = "invalid_config"
+    DUPLICATE_ID = "duplicate_id"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     ROUTE_NOT_FOUND = "route_not_found"

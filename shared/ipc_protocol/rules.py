@@ -75,18 +75,24 @@ def _payload(fields: Fields) -> Iterator[FieldError]:
         )
 
 
-def _serial(fields: Fields) -> Iterator[FieldError]:
-    mode = fields.get("/serial/mode")
-    for needs, name in ((SerialMode.FILE, "file"), (SerialMode.SOCKET, "socket")):
-        pointer = f"/serial/{name}"
-        if mode == needs and pointer in fields and fields[pointer] is None:
-            yield FieldError(pointer, f"is required with mode {needs}: the path of the {name}")
-    path = fields.get("/serial/socket")
-    if mode == SerialMode.SOCKET and path is not None:
+def _terminals(fields: Fields) -> Iterator[FieldError]:
+    for owner in ("/serial", "/console"):
+        mode = fields.get(f"{owner}/mode")
+        for needs, name in ((SerialMode.FILE, "file"), (SerialMode.SOCKET, "socket")):
+            pointer = f"{owner}/{name}"
+            if mode == needs and pointer in fields and fields[pointer] is None:
+                yield FieldError(pointer, f"is required with mode {needs}: the path of the {name}")
+
+
+def _sockets(fields: Fields) -> Iterator[FieldError]:
+    for pointer in ("/serial/socket", "/console/socket", "/vsock/socket"):
+        path = fields.get(pointer)
+        if path is None:
+            continue
         try:
             endpoint(path)
         except VmFailure as ex:
-            yield FieldError("/serial/socket", ex.error.message)
+            yield FieldError(pointer, ex.error.message)
 
 
-RULES: Final[tuple[Rule, ...]] = (_vcpus, _topology, _memory, _payload, _serial)
+RULES: Final[tuple[Rule, ...]] = (_vcpus, _topology, _memory, _payload, _terminals, _sockets)

@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 __all__ = ["UNSUPPORTED", "Node", "asks_for_nothing"]
 
 Node: TypeAlias = "Mapping[str, Node] | tuple[object, ...]"
-"""The fields of an object, or the values of a field that ask for nothing."""
+"""The fields of an object or of each element of an array, or the values of a field that ask
+for nothing."""
 
 _ABSENT: Final = (None,)
 _OFF: Final = (None, False)
@@ -49,19 +50,17 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
         # Older releases describe the serial port with the console's schema.
         "iommu": _OFF,
     },
-    "balloon": _ABSENT,
-    "console": {
-        "file": _ABSENT,
-        "id": _ABSENT,
-        "iommu": _OFF,
-        "mode": ("Off",),
-        "pci_device_id": _ABSENT,
-        "pci_segment": (None, 0),
-        "socket": _ABSENT,
-    },
+    "balloon": {"iommu": _OFF},
+    "console": {"iommu": _OFF},
     "debug_console": {"file": _ABSENT, "iobase": (None, 0xE9), "mode": ("Off",)},
     "devices": _EMPTY,
-    "disks": _EMPTY,
+    "disks": {
+        "backing_files": _OFF,
+        "iommu": _OFF,
+        "queue_affinity": _EMPTY,
+        "vhost_socket": _ABSENT,
+        "vhost_user": _OFF,
+    },
     "fs": _EMPTY,
     "gdb": _OFF,
     "generic_vhost_user": _EMPTY,
@@ -69,7 +68,13 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
     "ivshmem": _ABSENT,
     "landlock_enable": _OFF,
     "landlock_rules": _EMPTY,
-    "net": _EMPTY,
+    "net": {
+        "fds": _EMPTY,
+        "iommu": _OFF,
+        "vhost_mode": (None, "Client"),
+        "vhost_socket": _ABSENT,
+        "vhost_user": _OFF,
+    },
     "numa": _EMPTY,
     "pci_segments": _EMPTY,
     "platform": {
@@ -94,17 +99,14 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
         # How VFIO devices would reach each other; there are none.
         "vfio_p2p_dma": (None, True),
     },
-    "pmem": _EMPTY,
+    "pmem": {"iommu": _OFF},
     "pvmemcontrol": _ABSENT,
-    "pvpanic": _OFF,
-    "rate_limit_groups": _EMPTY,
-    "rng": _ABSENT,
+    "rng": {"iommu": _OFF},
     "rtc": _ABSENT,
     "tpm": _ABSENT,
     "user_devices": _EMPTY,
     "vdpa": _EMPTY,
-    "vsock": _ABSENT,
-    "watchdog": _OFF,
+    "vsock": {"iommu": _OFF},
 }
 
 

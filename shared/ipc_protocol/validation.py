@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From any document to a ``VmConfig``, or to all the reasons why it is none.
+"""From any document to a typed request, or to all the reasons why it is none.
 
 msgspec stops at the first error, an operator wants all of them: the walk here follows
 msgspec's own description of the types, so a new field or range in ``config`` needs
@@ -14,12 +14,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from ipc_protocol import rules, rules_devices
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
-from ipc_protocol.rules import RULES
+from ipc_protocol.rules import Rule
 from ipc_protocol.unsupported import UNSUPPORTED, Node, asks_for_nothing
 
-__all__ = ["MAX_ERRORS", "parse_config", "validate"]
+__all__ = ["MAX_ERRORS", "parse_config"]
 
 MAX_ERRORS: Final = 100
 """Fields named in one answer; of a document that is all errors, these are enough."""
@@ -34,29 +35,24 @@ def parse_config(document: object) -> VmConfig:
     """Return the configuration in a decoded document.
 
     Raises:
-        VmFailure: ``invalid_config``, or ``not_supported`` when the only fault is that
-            it asks for what is not built; with every field at fault.
+        VmFailure: ``invalid_config``; ``duplicate_id`` or ``not_supported`` when the only
+            fault is that ids are taken, or that it asks for what is not built; with every
+            field at fault.
     """
     walk = _Walk()
     clean = walk.value(document, _DESCRIPTION, "", UNSUPPORTED)
-    walk.apply_rules()
-    if walk.invalid:
-        raise _refusal(
-            ErrorCode.INVALID_CONFIG, "the configuration is not valid", walk.invalid, walk.lacking
-        )
-    if walk.lacking:
-        raise _refusal(
-            ErrorCode.NOT_SUPPORTED, "the configuration asks for what is not there", walk.lacking
-        )
+    invalid = [*walk.invalid, *walk.broken(rules.RULES), *walk.broken(rules_devices.RULES)]
+    clashes = walk.broken(rules_devices.CLASHES)
+    lacking = [*walk.lacking, *walk.broken(rules_devices.GAPS)]
+    if invalid:
+        what = "the configuration is not valid"
+        raise _refusal(ErrorCode.INVALID_CONFIG, what, invalid, clashes, lacking)
+    if clashes:
+        raise _refusal(ErrorCode.DUPLICATE_ID, "an id is taken", clashes, lacking)
+    if lacking:
+        what = "the configuration asks for what is not there"
+        raise _refusal(ErrorCode.NOT_SUPPORTED, what, lacking)
     return msgspec.convert(clean, VmConfig, strict=True)
-
-
-def validate(config: VmConfig) -> tuple[FieldError, ...]:
-    """Return what is wrong with a configuration that was not made by ``parse_config``."""
-    walk = _Walk()
-    walk.value(msgspec.to_builtins(config), _DESCRIPTION, "", UNSUPPORTED)
-    walk.apply_rules()
-    return tuple(walk.invalid)
 
 
 def _refusal(code: ErrorCode, what: str, *lists: Iterable[FieldError]) -> VmFailure:
@@ -77,10 +73,9 @@ class _Walk:
         self.lacking: list[FieldError] = []
         self._sound: dict[str, Any] = {}
 
-    def apply_rules(self) -> None:
-        """Check what must hold between the fields found sound."""
-        for rule in RULES:
-            self.invalid.extend(rule(self._sound))
+    def broken(self, table: Iterable[Rule]) -> list[FieldError]:
+        """Return what does not hold between the fields found sound."""
+        return [error for rule in table for error in rule(self._sound)]
 
     def value(self, value: object, kind: inspect.Type, pointer: str, others: Node) -> object:
         """Check one value and return it without what asks for nothing."""
@@ -91,6 +86,8 @@ class _Walk:
             (kind,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
         if isinstance(kind, inspect.StructType):
             return self._struct(value, kind, pointer, others if isinstance(others, dict) else {})
+        if isinstance(kind, inspect.VarTupleType):
+            return self._array(value, kind, pointer, others)
         if reason := _CHECKS[type(kind)](value, kind):
             self.invalid.append(FieldError(pointer, f"{reason}, not {_show(value)}"))
         else:
@@ -103,6 +100,7 @@ class _Walk:
         if not isinstance(value, dict):
             self.invalid.append(FieldError(pointer, f"must be an object, not {_show(value)}"))
             return None
+        self._sound[pointer] = value
         fields = {field.encode_name: field for field in kind.fields}
         for name in value:
             if name not in fields:
@@ -120,6 +118,24 @@ class _Walk:
             else:
                 self.invalid.append(FieldError(below, "is required"))
         return clean
+
+    def _array(
+        self, value: object, kind: inspect.VarTupleType, pointer: str, others: Node
+    ) -> object:
+        if value is None:
+            value = []  # As in the specification, where such a field may be null.
+        if not isinstance(value, list | tuple):
+            self.invalid.append(FieldError(pointer, f"must be an array, not {_show(value)}"))
+            return None
+        if kind.max_length is not None and len(value) > kind.max_length:
+            reason = f"must have at most {kind.max_length} elements, not {len(value)}"
+            self.invalid.append(FieldError(pointer, reason))
+            return None
+        self._sound[pointer] = value
+        return [
+            self.value(each, kind.item_type, f"{pointer}/{index}", others)
+            for index, each in enumerate(value)
+        ]
 
     def _other(
         self,
@@ -144,11 +160,10 @@ class _Walk:
             self.invalid.append(FieldError(below, f"must be an object, not {_show(value)}"))
 
     def _default(self, value: object, pointer: str) -> None:
+        self._sound[pointer] = value
         if isinstance(value, dict):
             for name, each in value.items():
                 self._default(each, f"{pointer}/{name}")
-        else:
-            self._sound[pointer] = value
 
     def _hint(self, name: str, known: tuple[str, ...]) -> str:
         if len(name) > _SHOWN or len(self.invalid) >= MAX_ERRORS:
@@ -212,7 +227,7 @@ def _show(value: object) -> str:
         return ascii(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!a}..."
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value) if abs(value) < 10**_SHOWN else "a number beyond all bounds"
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list | tuple):
         return "an object" if isinstance(value, dict) else "an array"
     return _CONSTANTS.get(value, "a value that JSON does not have")
 

@@ -10,9 +10,9 @@ from msgspec import inspect
 
 from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadConfig, VmConfig
 from ipc_protocol.config_devices import SerialConfig, SerialMode
+from tests.unit.ipc_protocol.strategies_devices import PATH, devices
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 INTEGER = st.integers(-(1 << 63), (1 << 64) - 1)
 
 PLAIN = st.recursive(
@@ -62,19 +62,28 @@ SERIAL = st.one_of(
     st.builds(SerialConfig, mode=st.just(SerialMode.SOCKET), socket=st.text("abc/", min_size=1)),
 )
 
-CONFIG = st.builds(
-    VmConfig,
-    payload=st.builds(
-        PayloadConfig,
-        kernel=PATH,
-        cmdline=st.none()
-        | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-        initramfs=st.none() | PATH,
-    ),
-    cpus=cpus(),
-    memory=MEMORY,
-    serial=SERIAL,
+PAYLOAD = st.builds(
+    PayloadConfig,
+    kernel=PATH,
+    cmdline=st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    initramfs=st.none() | PATH,
 )
+
+
+@st.composite
+def config(draw: st.DrawFn) -> VmConfig:
+    """Draw a configuration whose parts fit each other."""
+    vcpus, memory = draw(cpus()), draw(MEMORY)
+    return VmConfig(
+        payload=draw(PAYLOAD),
+        cpus=vcpus,
+        memory=memory,
+        serial=draw(SERIAL),
+        **draw(devices(vcpus=vcpus.boot_vcpus, memory=memory.size)),
+    )
+
+
+CONFIG = config()
 """Every configuration that is valid."""
 
 

@@ -45,6 +45,9 @@ def topology(threads: int, cores: int, dies: int, packages: int) -> Fields:
         ({"/serial/mode": "Socket", "/serial/socket": None}, ["/serial/socket"]),
         ({"/serial/mode": "Socket", "/serial/socket": "/" * 108}, ["/serial/socket"]),
         ({"/serial/mode": "Null", "/serial/file": None, "/serial/socket": None}, []),
+        ({"/console/mode": "File", "/console/file": None}, ["/console/file"]),
+        ({"/console/mode": "Socket", "/console/socket": "/" * 108}, ["/console/socket"]),
+        ({"/vsock/socket": "/" * 108}, ["/vsock/socket"]),
     ],
 )
 def test_rules(fields: Fields, pointers: list[str]) -> None:

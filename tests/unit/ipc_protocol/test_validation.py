@@ -13,13 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, VmConfig
-from ipc_protocol.config_devices import SerialConfig
+from ipc_protocol.config_devices import ConsoleConfig, DiskConfig, RngConfig, SerialConfig
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.unsupported import UNSUPPORTED, Node
-from ipc_protocol.validation import MAX_ERRORS, parse_config, validate
+from ipc_protocol.validation import MAX_ERRORS, parse_config
 from tests.unit.ipc_protocol.strategies import CONFIG, JSON
 
 KERNEL = {"kernel": "/boot/vmlinuz"}
+NEEDED: dict[str, dict[str, Any]] = {
+    "balloon": {"size": 1 << 20},
+    "disks": {"path": "/disk"},
+    "net": {},
+    "pmem": {"file": "/pmem"},
+    "rate_limit_groups": {},
+    "vsock": {"cid": 3, "socket": "/vsock"},
+}
+"""The fields that a device cannot be without."""
 
 
 def refusal(document: object) -> VmError:
@@ -45,14 +54,18 @@ def with_fields(pointer: str, value: object) -> dict[str, Any]:
     *parents, name = pointer.split("/")[1:]
     place = document
     for parent in parents:
-        place = place.setdefault(parent, {})
+        if parent == "0":
+            continue
+        below = place.setdefault(parent, copy.deepcopy(NEEDED.get(parent, {})))
+        if "0" in parents and place is document:
+            place[parent] = [below]
+        place = below
     place[name] = value
     return document
 
 
 @given(CONFIG)
 def test_every_valid_configuration_is_taken(config: VmConfig) -> None:
-    assert validate(config) == ()
     assert parse_config(msgspec.to_builtins(config)) == config
 
 
@@ -66,7 +79,8 @@ def test_any_other_document_is_refused_with_its_fields(document: object) -> None
 @given(CONFIG, st.data())
 def test_one_wrong_value_is_found_where_it_is(config: VmConfig, data: st.DataObject) -> None:
     document = msgspec.to_builtins(config)
-    section = data.draw(st.sampled_from(sorted(document)))
+    sections = [name for name, each in document.items() if isinstance(each, dict)]
+    section = data.draw(st.sampled_from(sorted(sections)))
     field = data.draw(st.sampled_from(sorted(document[section])))
     document[section][field] = data.draw(JSON.filter(lambda value: not isinstance(value, str)))
     try:
@@ -75,7 +89,7 @@ def test_one_wrong_value_is_found_where_it_is(config: VmConfig, data: st.DataObj
         pointers = {each.pointer for each in ex.error.fields}
         assert any(pointer.startswith(f"/{section}") for pointer in pointers)
     else:
-        assert validate(parsed) == ()
+        assert parse_config(msgspec.to_builtins(parsed)) == parsed
 
 
 def test_defaults_are_filled() -> None:
@@ -99,7 +113,15 @@ def test_everything_wrong_is_told_at_once() -> None:
         },
         "memory": {"mergeable": True, "thp": "yes"},
         "serial": {"mode": "File"},
-        "disks": [{"path": "/disk"}],
+        "disks": [
+            {"path": "/disk", "serial": "x" * 21, "sparse": None},
+            {"readonly": True, "queue_size": 2, "image_type": "Qcow2", "vhost_user": True},
+            "/disk",
+        ],
+        "net": {"tap": "tap0"},
+        "rng": {"id": "__x", "source": "/dev/random"},
+        "balloon": {},
+        "devices": [{"path": "/sys/bus/pci/devices/0000:00:01.0"}],
         "x/y~z": None,
     }
     found = complaints(document)
@@ -117,7 +139,18 @@ def test_everything_wrong_is_told_at_once() -> None:
         "/memory/mergeable",
         "/memory/thp",
         "/serial/file",
-        "/disks",
+        "/disks/0/serial",
+        "/disks/0/sparse",
+        "/disks/1/path",
+        "/disks/1/queue_size",
+        "/disks/1/image_type",
+        "/disks/1/vhost_user",
+        "/disks/2",
+        "/net",
+        "/rng/id",
+        "/rng/source",
+        "/balloon/size",
+        "/devices",
         "/x~1y~0z",
     }
     assert "initramfs" in found["/payload/initrd"]
@@ -152,6 +185,30 @@ def test_everything_wrong_is_told_at_once() -> None:
         ("/serial/mode", "tty", "one of Off, Pty, Tty, File, Socket, Null"),
         ("/serial/mode", None, "one of"),
         ("/serial", "Tty", "an object"),
+        ("/disks", {}, "must be an array, not an object"),
+        ("/disks", [{"path": "/d"}] * 32, "at most 31 elements, not 32"),
+        ("/disks/0/path", None, "must be a string, not null"),
+        ("/disks/0/num_queues", 0, "from 1 to 254"),
+        ("/disks/0/queue_size", 2048, "from 4 to 1024, not 2048"),
+        ("/disks/0/serial", "s" * 21, "at most 20"),
+        ("/disks/0/image_type", "qcow2", "one of FixedVhd, Qcow2, Raw"),
+        ("/disks/0/lock_granularity", None, "one of ByteRange, Full"),
+        ("/disks/0/pci_device_id", 0, "from 1 to 31, not 0"),
+        ("/disks/0/pci_device_id", 32, "from 1 to 31, not 32"),
+        ("/disks/0/id", "i" * 32, "at most 31"),
+        ("/disks/0/id", "", "must not be empty"),
+        ("/disks/0/rate_limiter_config/ops/size", 0, "from 1 to"),
+        ("/disks/0/rate_limiter_config/ops/refill_time", 0, "from 1 to 86400000"),
+        ("/net/0/num_queues", 1, "from 2 to 256"),
+        ("/net/0/mtu", 1279, "from 1280 to 65535, not 1279"),
+        ("/net/0/tap", "a" * 16, "at most 15"),
+        ("/balloon/size", 4095, "multiple of 4096"),
+        ("/pmem/0/size", 1 << 20, "multiple of 2097152"),
+        ("/vsock/cid", 2, "from 3 to 4294967294"),
+        ("/vsock/cid", 0xFFFFFFFF, "from 3 to 4294967294"),
+        ("/rng", None, "must be an object, not null"),
+        ("/console/mode", "tty", "one of Off, Pty, Tty"),
+        ("/pvpanic", 1, "must be true or false"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(
@@ -171,12 +228,16 @@ def test_a_document_is_an_object(document: object) -> None:
     assert set(complaints(document)) == {""}
 
 
+ARRAYS = {"disks", "net", "pmem"}
+
+
 def unsupported_fields(node: Node = UNSUPPORTED, pointer: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(node, tuple):
         yield pointer, node
         return
     for name, below in node.items():
-        yield from unsupported_fields(below, f"{pointer}/{name}")
+        element = "/0" if not pointer and name in ARRAYS else ""
+        yield from unsupported_fields(below, f"{pointer}/{name}{element}")
 
 
 @pytest.mark.parametrize(("pointer", "nothing"), list(unsupported_fields()))
@@ -219,11 +280,38 @@ def test_a_document_of_errors_gets_an_answer_of_bounded_size() -> None:
     assert all(len(each.pointer) < 100 for each in error.fields)
 
 
-def test_a_configuration_made_elsewhere_is_validated_as_well() -> None:
-    config = VmConfig(
-        payload=PayloadConfig(),
-        cpus=CpusConfig(boot_vcpus=300, max_vcpus=1),
-        memory=MemoryConfig(size=1),
-    )
-    pointers = [each.pointer for each in validate(config)]
-    assert pointers == ["/cpus/boot_vcpus", "/memory/size", "/payload/kernel"]
+def test_a_missing_list_may_be_null() -> None:
+    config = parse_config({"payload": KERNEL, "disks": None, "net": None, "balloon": None})
+    assert (config.disks, config.net, config.balloon) == ((), (), None)
+
+
+def test_defaults_of_a_device_are_filled() -> None:
+    config = parse_config({"payload": KERNEL, "disks": [{"path": "/disk"}]})
+    assert config.disks == (DiskConfig(path="/disk"),)
+    assert config.console == ConsoleConfig()
+    assert config.rng == RngConfig(src="/dev/urandom")
+
+
+def test_an_id_that_is_taken_has_a_code_of_its_own() -> None:
+    document = {
+        "payload": KERNEL,
+        "disks": [{"path": "/a", "id": "one"}, {"path": "/b", "id": "one"}],
+        "rng": {"id": "one"},
+    }
+    error = refusal(document)
+    assert error.code is ErrorCode.DUPLICATE_ID
+    assert [each.pointer for each in error.fields] == ["/disks/1/id", "/rng/id"]
+    assert "/disks/0/id" in error.message
+    # Beside another fault, it is one of several.
+    error = refusal(document | {"watchdog": 1})
+    assert error.code is ErrorCode.INVALID_CONFIG
+    assert [each.pointer for each in error.fields] == ["/watchdog", "/disks/1/id", "/rng/id"]
+
+
+@pytest.mark.parametrize("name", ["FixedVhd", "Qcow2", "Vhdx", "FlatVmdk"])
+def test_an_image_of_another_type_is_refused_by_name(name: str) -> None:
+    error = refusal(with_fields("/disks/0/image_type", name))
+    assert error.code is ErrorCode.NOT_SUPPORTED
+    assert [each.pointer for each in error.fields] == ["/disks/0/image_type"]
+    assert name in error.message
+    assert "qemu-img" in error.message
