@@ -19,6 +19,11 @@ class Device:
         self._handle = handle
         self._device = pointer
 
+    @property
+    def pointer(self) -> Any:
+        """The C core's own; for this package's modules."""
+        return self._device
+
     def save(self) -> bytes:
         """Return the state of the device; the VM is paused or not started."""
         with self._handle.use():

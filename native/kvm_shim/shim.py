@@ -8,7 +8,7 @@ Every call releases the GIL while it is in C. One thread at a time may control a
 import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from kvm_shim._native import ffi, lib
 from kvm_shim.device import DebugPort, Device, Ged, Serial
@@ -26,7 +26,9 @@ from kvm_shim.values import (
     Space,
 )
 
-__all__ = ["Vm"]
+__all__ = ["AnyDevice", "Vm"]
+
+AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 NO_VCPU = 0xFFFFFFFF
 
@@ -257,40 +259,41 @@ class Vm:
 
     # -- devices ---------------------------------------------------------------
 
-    def _device(self, function: Callable[..., int], *arguments: Any) -> Any:
+    def device(
+        self, kind: type[AnyDevice], function: Callable[..., int], *arguments: Any
+    ) -> AnyDevice:
+        """Add a device by a create function of the C core; for this package's modules."""
         device = ffi.new("kvmshim_device **")
         self._call(function, *arguments, device)
-        return device[0]
+        return kind(self._handle, device[0])
 
     def serial(self, port: int, gsi: int) -> Serial:
         """Add a 16550A at a port."""
-        return Serial(self._handle, self._device(lib.kvmshim_serial_create, port, gsi))
+        return self.device(Serial, lib.kvmshim_serial_create, port, gsi)
 
     def i8042(self) -> Device:
         """Add as much of a keyboard controller as a reset takes."""
-        return Device(self._handle, self._device(lib.kvmshim_i8042_create))
+        return self.device(Device, lib.kvmshim_i8042_create)
 
     def rtc(self, ram_below_4g: int, ram_above_4g: int) -> Device:
         """Add a CMOS clock, which also tells firmware the size of RAM."""
-        pointer = self._device(lib.kvmshim_rtc_create, ram_below_4g, ram_above_4g)
-        return Device(self._handle, pointer)
+        return self.device(Device, lib.kvmshim_rtc_create, ram_below_4g, ram_above_4g)
 
     def acpi_pm(self, sleep_port: int, timer_port: int) -> Device:
         """Add the ACPI sleep and reset register and the PM timer."""
-        pointer = self._device(lib.kvmshim_acpi_pm_create, sleep_port, timer_port)
-        return Device(self._handle, pointer)
+        return self.device(Device, lib.kvmshim_acpi_pm_create, sleep_port, timer_port)
 
     def ged(self, gpa: int, gsi: int) -> Ged:
         """Add a Generic Event Device."""
-        return Ged(self._handle, self._device(lib.kvmshim_ged_create, gpa, gsi))
+        return self.device(Ged, lib.kvmshim_ged_create, gpa, gsi)
 
     def debug_port(self, port: int) -> DebugPort:
         """Add a port that keeps boot timestamps."""
-        return DebugPort(self._handle, self._device(lib.kvmshim_debug_port_create, port))
+        return self.device(DebugPort, lib.kvmshim_debug_port_create, port)
 
     def pci(self, ecam: int) -> Device:
         """Add PCI bus 0 with its host bridge and both ways to its configuration space."""
-        return Device(self._handle, self._device(lib.kvmshim_pci_create, ecam))
+        return self.device(Device, lib.kvmshim_pci_create, ecam)
 
 
 def _registers(registers: Any) -> Registers:
