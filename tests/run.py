@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.guests.debian import debian_files
 from tests.support import guests
 from tests.testbed import host
 from tests.testbed.jobs import MACHINE_FAILED, PROJECT, TIME_LIMIT_EXCEEDED, guest_files, run_job
@@ -207,7 +208,8 @@ def linux() -> list[Outcome]:
         for path in (PROJECT / "tests/integration").rglob("test_*.py")
         if "pytest.mark.linux" in path.read_text()
     )
-    environment = {"VELUM_REQUIRE_KVM": "1", "VELUM_REQUIRE_LINUX": "1", **guest_files()}
+    required = {"VELUM_REQUIRE_KVM": "1", "VELUM_REQUIRE_LINUX": "1"}
+    environment = {**required, **guest_files(), **debian_files()}
     outcomes = [
         pytest(
             f"linux {path.stem.removeprefix('test_')}",

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the testbed's machine boots: kernel, initramfs and root disk."""
 
-import os
-import subprocess
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.guests.linux.kernel import Kernel, debian_kernel, suite
-from tests.guests.linux.modules import ordered
+from tests.guests.linux.modules import packed
 from tests.testbed.cache import cached, path_of, say
-from tests.testbed.cpio import archive, directory, file, script
+from tests.testbed.cpio import archive, directory, script
+from tests.testbed.rootfs import UNNEEDED, install
 
 __all__ = ["Image", "built", "image"]
 
@@ -20,10 +19,14 @@ BUSYBOX = Path("/bin/busybox")
 PACKAGES = (
     "busybox-static",  # the agent's shell
     "curl",
+    "e2fsprogs",
+    "iperf3",
     "iproute2",
+    "iputils-ping",
     "libasan8",  # the sanitizers' runtimes
     "libubsan1",
     "liburing2",
+    "openssh-client",
     "procps",
     "python3",  # the same as the host's: the project's virtual environment works here
     "qemu-system-x86",  # the peer of the benchmarks
@@ -42,7 +45,6 @@ MODULES = {
     "vhost_net": "",
     "vhost_vsock": "",
 }
-UNNEEDED = ("doc", "info", "lintian", "locale", "man")
 DISK_SIZE = "8G"
 
 
@@ -79,42 +81,16 @@ def image() -> Image:
 def build_initramfs(target: Path, *, kernel: Kernel) -> None:
     """Build the part of the initramfs that is the same in every run."""
     say("building the testbed's initramfs")
-    modules = ordered(kernel.modules, MODULES)
-    order = "".join(f"{module.name} {MODULES.get(module.name, '')}\n" for module in modules)
     entries = [
-        *(directory(name) for name in ("bin", "dev", "proc", "sys", "root", "modules")),
+        *(directory(name) for name in ("bin", "dev", "proc", "sys", "root")),
         script("init", (HERE / "guest/init").read_bytes()),
         script("bin/busybox", BUSYBOX.read_bytes()),
-        *(file(f"modules/{module.name}.ko", module.data) for module in modules),
-        file("modules/order", order.encode()),
+        *packed(kernel.modules, MODULES),
     ]
     (target / "initramfs").write_bytes(archive(entries))
 
 
 def build_disk(target: Path) -> None:
-    """Install Debian into a folder and turn it into a file system image."""
+    """Install Debian for the testbed."""
     say(f"installing Debian {suite()} for the testbed (about a minute, once)")
-    tree, disk = target / "root", target / "disk.img"
-    environment = os.environ | {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"] + ":/usr/sbin"}
-    # An ordinary user gets subordinate ids, and everything that touches the tree
-    # runs under the same mapping, so that files keep their owners.
-    privileged = os.geteuid() == 0
-    mapped = [] if privileged else ["mmdebstrap", "--unshare-helper"]
-    run = partial(subprocess.run, check=True, env=environment, stdout=subprocess.DEVNULL)
-    target.chmod(0o755 if privileged else 0o777)
-    run(
-        [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"),
-            f"--mode={'root' if privileged else 'unshare'}",
-            '--aptopt=Acquire::Languages "none"',
-            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNNEEDED),
-            f"--include={','.join(PACKAGES)}",
-            *(suite(), tree),
-        ]
-    )
-    say("writing the root disk")
-    options = "lazy_itable_init=1,nodiscard"
-    make = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-E", options]
-    run([*mapped, *make, "-d", tree, disk, DISK_SIZE])
-    run([*mapped, "rm", "-rf", "--one-file-system", tree])
-    target.chmod(0o755)
+    install(target, PACKAGES, DISK_SIZE, filesystem=["-O", "^has_journal"])

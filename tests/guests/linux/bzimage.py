@@ -12,11 +12,12 @@ import subprocess
 import zlib
 from collections.abc import Callable
 
-__all__ = ["BadKernelError", "vmlinux"]
+__all__ = ["BadKernelError", "release", "vmlinux"]
 
 # Offsets of the setup header: Documentation/arch/x86/boot.rst.
 SETUP_SECTS = 0x1F1
 HEADER_MAGIC = 0x202
+KERNEL_VERSION = 0x20E
 PAYLOAD = 0x248
 SECTOR = 512
 
@@ -45,6 +46,13 @@ DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x02!L\x18": filtered("lz4", "-dc"),
     b"\x28\xb5\x2f\xfd": filtered("zstd", "-dcq"),
 }
+
+
+def release(image: bytes) -> str:
+    """Return the kernel's release, which `uname -r` prints."""
+    (offset,) = struct.unpack_from("<H", image, KERNEL_VERSION)
+    text, _, _ = image[SECTOR + offset :].partition(b"\0")
+    return text.decode().split()[0]
 
 
 def vmlinux(image: bytes) -> bytes:

@@ -3,10 +3,12 @@
 
 import lzma
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["Module", "ordered"]
+from tests.testbed.cpio import Entry, directory, file
+
+__all__ = ["Module", "ordered", "packed"]
 
 DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
@@ -48,3 +50,19 @@ def ordered(tree: Path, wanted: Iterable[str]) -> list[Module]:
     for name in wanted:
         add(canonical(name))
     return list(order.values())
+
+
+def packed(tree: Path, wanted: Mapping[str, str]) -> list[Entry]:
+    """Return /modules of an initramfs: the wanted modules, and the order to load them in.
+
+    Each line of the file "order" is a name and the arguments given for it.
+    """
+    modules = ordered(tree, wanted)
+    order = "".join(
+        f"{module.name} {wanted.get(module.name, '')}".rstrip() + "\n" for module in modules
+    )
+    return [
+        directory("modules"),
+        *(file(f"modules/{module.name}.ko", module.data) for module in modules),
+        file("modules/order", order.encode()),
+    ]
