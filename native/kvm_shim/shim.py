@@ -254,6 +254,7 @@ class Vm:
             time_ns=event.time_ns,
             detail=(event.detail[0], event.detail[1]),
             source=ffi.string(event.source).decode("ascii", "replace"),
+            text=ffi.string(event.text).decode("utf-8", "replace"),
             registers=_registers(event.registers) if kind in WITH_REGISTERS else None,
         )
 

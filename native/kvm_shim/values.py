@@ -53,7 +53,7 @@ class GedFlag(IntFlag):
 
 
 class EventKind(IntEnum):
-    """What happened; all but SERIAL_HANGUP park every vCPU for good."""
+    """What happened; the first five park every vCPU for good, after the others all goes on."""
 
     RESET = lib.KVMSHIM_EVENT_RESET
     POWER_OFF = lib.KVMSHIM_EVENT_POWER_OFF
@@ -61,6 +61,10 @@ class EventKind(IntEnum):
     INTERNAL_ERROR = lib.KVMSHIM_EVENT_INTERNAL_ERROR
     GUEST_PANIC = lib.KVMSHIM_EVENT_GUEST_PANIC
     SERIAL_HANGUP = lib.KVMSHIM_EVENT_SERIAL_HANGUP
+    PANICKED = lib.KVMSHIM_EVENT_PANICKED
+    DEVICE_LOG = lib.KVMSHIM_EVENT_DEVICE_LOG
+    DEVICE_ACTIVATED = lib.KVMSHIM_EVENT_DEVICE_ACTIVATED
+    DEVICE_RESET = lib.KVMSHIM_EVENT_DEVICE_RESET
 
 
 class Host(NamedTuple):
@@ -133,7 +137,8 @@ class Event(NamedTuple):
         vcpu: The vCPU that it happened on, if any.
         time_ns: When, by CLOCK_MONOTONIC.
         detail: KVM's reason, and its exit reason or the errno of KVM_RUN.
-        source: The device's name, or what of KVM.
+        source: The device's name or id, or what of KVM.
+        text: Of DEVICE_LOG: what to tell the operator.
         registers: Of INTERNAL_ERROR and TRIPLE_FAULT.
     """
 
@@ -142,6 +147,7 @@ class Event(NamedTuple):
     time_ns: int
     detail: tuple[int, int]
     source: str
+    text: str
     registers: Registers | None
 
 

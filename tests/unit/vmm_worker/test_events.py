@@ -21,6 +21,7 @@ def event(kind: EventKind, **fields: object) -> Event:
         "time_ns": time.monotonic_ns(),
         "detail": (0, 0),
         "source": "kvm",
+        "text": "",
         "registers": None,
     }
     return Event(**{**values, **fields})
