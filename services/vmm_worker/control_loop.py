@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Container
 from functools import partial
 from typing import Final
 
@@ -18,10 +19,12 @@ from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation, VmState
 from ipc_protocol.server import Incoming, Server, outcome
 from kvm_shim import Event, ShimError
+from vmm_worker.events import NOTES, note
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
 from vmm_worker.operations import Job, Operations
 from vmm_worker.signals import Signals
+from vmm_worker.vm import Vm
 from vmm_worker.vmm import GuestReboot, Vmm
 from vmm_worker.watches import Watches
 
@@ -31,7 +34,7 @@ _log = logging.getLogger(__name__)
 _guest_log = guest_logger(__name__)
 
 _BATCH: Final = 32
-"""Requests taken before signals and events get their turn again."""
+"""Requests or events taken before the others get their turn again."""
 _LAST_WORDS: Final = 5.0
 """Seconds for the operations thread to end when the process does."""
 
@@ -66,7 +69,6 @@ class ControlLoop:
         for source in (server.socket, signals.fd, self._operations.done_fd):
             self._poller.register(source, zmq.POLLIN)
         self._watches = Watches(self._poller)
-        self._accepting = False
         self._reboot: tuple[float, GuestReboot] | None = None
         self._destroy_at: float | None = None
         self._abandon_at: float | None = None
@@ -87,8 +89,7 @@ class ControlLoop:
                 self._operations.collect()
             if self._watches.events in ready:
                 self._take_events()
-            if self._watches.listener in ready:
-                self._take_serial_client()
+            self._take_descriptors(ready)
             if self._server.socket in ready:
                 self._take_requests()
             self._take_timers()
@@ -127,15 +128,24 @@ class ControlLoop:
         if machine is None:
             return
         try:
-            while (event := machine.vm.next_event()) is not None:
-                self._post_event(machine, event)
+            for _ in range(_BATCH):
+                event = machine.vm.next_event()
+                if event is None:
+                    return
+                if event.kind in NOTES:
+                    note(event)
+                else:
+                    self._post_event(machine, event)
         except ShimError:
             self._watches.drop_events()  # An operation closed it this moment.
 
-    def _take_serial_client(self) -> None:
-        self._accepting = True
-        self._watches.drop_listener()
-        self._operations.submit(Job(self._vmm.accept_serial_client, self._accepted))
+    def _take_descriptors(self, ready: Container[int]) -> None:
+        for vm, descriptor in self._watches.take(ready):
+            run = partial(self._vmm.device_ready, vm, descriptor)
+            self._operations.submit(Job(run, partial(self._rested, vm, descriptor)))
+
+    def _rested(self, vm: Vm, descriptor: int, _: object) -> None:
+        self._watches.wake(vm, descriptor)
 
     def _take_timers(self) -> None:
         now = time.monotonic()
@@ -217,9 +227,6 @@ class ControlLoop:
             self.stopping = True
             self._destroy()
 
-    def _accepted(self, _: object) -> None:
-        self._accepting = False
-
     # ---- the end -----------------------------------------------------------
 
     def _stop(self) -> None:
@@ -247,8 +254,7 @@ class ControlLoop:
     # ---- the poll set ------------------------------------------------------
 
     def _follow(self) -> None:
-        if not self._accepting:
-            self._watches.follow(self._vmm.standing.vm)
+        self._watches.follow(self._vmm.standing.vm)
 
     def _wait_ms(self) -> int | None:
         due = [

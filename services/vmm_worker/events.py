@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's own stop means: the policy for the events the shim reports."""
+"""What the events mean that the shim reports: a guest's own stop, its crash, its devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Final
 
 from ipc_protocol.messages import GuestStop
 from kvm_shim import Event, EventKind, Registers
+from vmm_worker.log import guest_logger
 
-__all__ = ["REBOOTS", "RebootPace", "describe"]
+__all__ = ["NOTES", "REBOOTS", "RebootPace", "describe", "note"]
+
+_guest_log = guest_logger(__name__)
 
 _REASONS: Final = {
     EventKind.RESET: "reset",
@@ -17,21 +20,37 @@ _REASONS: Final = {
     EventKind.TRIPLE_FAULT: "triple_fault",
     EventKind.INTERNAL_ERROR: "internal_error",
     EventKind.GUEST_PANIC: "panic",
+    EventKind.PANICKED: "panic",
 }
 
 REBOOTS: Final = frozenset({EventKind.RESET, EventKind.TRIPLE_FAULT})
 """After these the VM is booted again: a PC resets on a triple fault, and some kernels
 restart by one. After the other stops it is ``Shutdown``."""
 
+NOTES: Final = frozenset({EventKind.DEVICE_LOG, EventKind.DEVICE_ACTIVATED, EventKind.DEVICE_RESET})
+"""These are for the log alone."""
+
+
+def note(event: Event) -> None:
+    """Log what a device has to tell."""
+    if event.kind is EventKind.DEVICE_LOG:
+        _guest_log.warning("%s: %s", event.source, event.text)
+    elif event.kind is EventKind.DEVICE_ACTIVATED:
+        _guest_log.info("%s: the guest's driver uses it", event.source)
+    else:
+        _guest_log.debug("%s: the guest's driver reset it", event.source)
+
 
 def describe(event: Event) -> GuestStop:
-    """Return an event in the form ``vm.info`` shows it."""
+    """Return a stop or a crash of the guest in the form ``vm.info`` shows it."""
     age = max(0.0, (time.monotonic_ns() - event.time_ns) / 1e9)
     parts: list[str] = []
     if event.vcpu is not None:
         parts.append(f"vCPU {event.vcpu}")
     if event.kind is EventKind.INTERNAL_ERROR:
         parts.append(f"KVM's reason {event.detail[0]:#x}, {event.detail[1]:#x}")
+    if event.text:
+        parts.append(event.text)
     if event.registers is not None:
         parts.append(_registers(event.registers))
     return GuestStop(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One VM from its boot to its end: the machine, and what its serial port is connected to."""
+"""One VM from its boot to its end: the machine, and what its devices have open on the host."""
 
 from __future__ import annotations
 
 import errno
 import time
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -13,11 +14,14 @@ from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmCounters
 from kvm_shim import GedFlag, ShimError
+from vmm_worker.devices.kinds import Installed, shown, wanted_devices
 from vmm_worker.devices.terminal import Terminal, open_terminal
 from vmm_worker.machine.build import Machine, build_machine
 
 __all__ = ["Vm"]
 
+_SERIAL: Final = "serial"
+"""What the shim calls COM1 in its events."""
 _NANOSECONDS: Final = 1_000_000_000
 _NANOSECONDS_IN_US: Final = 1_000
 
@@ -33,6 +37,7 @@ class Vm:
         self._config = config
         self._kvm = kvm
         self._terminal: Terminal | None = None
+        self._devices: tuple[Installed, ...] = ()
         self._requested_ns = 0
         self._built_ns = 0
         self.machine: Machine | None = None
@@ -48,14 +53,14 @@ class Vm:
             run: False to leave it paused.
 
         Raises:
-            VmFailure: When it cannot be built; there is no machine then.
+            VmFailure: When it cannot be built; there is no machine then. :meth:`close`
+                closes what was opened for it.
         """
         self._discard()
-        if self._terminal is None:
-            self._terminal = open_terminal("the serial port", self._config.serial)
-        machine = build_machine(self._config, kvm=self._kvm)
+        terminal = self._terminal or self._open()
+        machine = build_machine(self._config, self._devices, kvm=self._kvm)
         try:
-            _connect(machine, self._terminal)
+            _connect(machine, terminal)
             if run:
                 machine.vm.resume()
         except BaseException:
@@ -73,17 +78,22 @@ class Vm:
 
     @property
     def shown_config(self) -> VmConfig:
-        """The configuration with what was found out at boot: the path of a pty."""
+        """The configuration with what was found out at boot: ids, the path of a pty."""
+        config = shown(self._config, self._devices)
         terminal = self._terminal
         if terminal is None or terminal.path is None:
-            return self._config
-        serial = msgspec.structs.replace(self._config.serial, file=terminal.path)
-        return msgspec.structs.replace(self._config, serial=serial)
+            return config
+        serial = msgspec.structs.replace(config.serial, file=terminal.path)
+        return msgspec.structs.replace(config, serial=serial)
 
     @property
-    def serial_listener(self) -> int | None:
-        """A descriptor that is readable while a client of the serial port waits."""
-        return None if self._terminal is None else self._terminal.listener
+    def descriptors(self) -> tuple[int, ...]:
+        """What is to be watched: :meth:`ready` is for the one that is readable."""
+        terminal = self._terminal
+        found = [each for _, backend in self._devices for each in backend.descriptors]
+        if terminal is not None and terminal.listener is not None:
+            found.append(terminal.listener)
+        return tuple(found)
 
     def pause(self) -> None:
         """Park the vCPUs.
@@ -123,15 +133,30 @@ class Vm:
         """Tell the guest that its power button was pressed."""
         self._running.ged.notify(GedFlag.POWER)
 
-    def accept_serial_client(self) -> None:
-        """Connect the client that waits at the serial port's socket."""
-        if self._terminal is not None and self._terminal.accept():
-            _connect(self._running, self._terminal)
+    def ready(self, descriptor: int) -> None:
+        """Take what waits at one of the descriptors."""
+        terminal = self._terminal
+        if terminal is not None and terminal.listener == descriptor:
+            if terminal.accept():
+                _connect(self._running, terminal)
+            return
+        for _, backend in self._devices:
+            if descriptor in backend.descriptors:
+                backend.ready()
 
-    def hang_up_serial(self) -> None:
-        """React to the end of the serial port's peer."""
-        if self._terminal is not None and self._terminal.hang_up():
-            _connect(self._running, self._terminal)
+    def hang_up(self, source: str) -> None:
+        """React to the end of a peer.
+
+        Args:
+            source: The id of a device, or "serial".
+        """
+        if source == _SERIAL:
+            if self._terminal is not None and self._terminal.hang_up():
+                _connect(self._running, self._terminal)
+            return
+        for wanted, backend in self._devices:
+            if wanted.id == source:
+                backend.hang_up()
 
     def counters(self) -> VmCounters:
         """Return the counters of each device, and when the guest reached what."""
@@ -149,14 +174,25 @@ class Vm:
         """Destroy the machine and give the host back what it used."""
         self._discard()
         terminal, self._terminal = self._terminal, None
-        if terminal is not None:
-            terminal.close()
+        devices, self._devices = self._devices, ()
+        with ExitStack() as closing:  # In reverse, and each although another fails.
+            if terminal is not None:
+                closing.callback(terminal.close)
+            for _, backend in devices:
+                closing.callback(backend.close)
 
     @property
     def _running(self) -> Machine:
         if self.machine is None:
             raise RuntimeError("the VM has no machine")
         return self.machine
+
+    def _open(self) -> Terminal:
+        terminal = self._terminal = open_terminal("the serial port", self._config.serial)
+        for wanted in wanted_devices(self._config):
+            backend = wanted.kind.open(wanted, self._config, self._devices)
+            self._devices = (*self._devices, Installed(wanted, backend))
+        return terminal
 
     def _discard(self) -> None:
         machine, self.machine = self.machine, None

@@ -36,6 +36,8 @@ class Standing(NamedTuple):
     """While Running or Paused."""
     boots: int = 0
     last_stop: GuestStop | None = None
+    last_panic: GuestStop | None = None
+    """Since the last boot."""
 
 
 class GuestReboot(NamedTuple):
@@ -111,7 +113,12 @@ class Vmm:
         if vm is None or vm.machine is not machine:
             return None  # An operation closed that machine before its event was read.
         if event.kind is EventKind.SERIAL_HANGUP:
-            vm.hang_up_serial()
+            vm.hang_up(event.source)
+            return None
+        if event.kind is EventKind.PANICKED:
+            panic = describe(event)
+            self.standing = self.standing._replace(last_panic=panic)
+            _guest_log.warning("%s: %s", panic.source, panic.detail)
             return None
         stop = describe(event)
         vm.stopped = True
@@ -134,17 +141,17 @@ class Vmm:
             self._end(VmState.SHUTDOWN)
             self._explain_stop(f"it cannot be booted again: {ex}")
             raise
-        self.standing = standing._replace(boots=standing.boots + 1)
+        self._booted(standing.state, vm)
 
     def press_power_button(self) -> None:
         """Ask the guest to power off, if there is one."""
         if self.standing.vm is not None:
             self.standing.vm.press_power_button()
 
-    def accept_serial_client(self) -> None:
-        """Connect the client that waits at the serial port's socket."""
-        if self.standing.vm is not None:
-            self.standing.vm.accept_serial_client()
+    def device_ready(self, vm: Vm, descriptor: int) -> None:
+        """Take what waits at one of a VM's descriptors."""
+        if vm is self.standing.vm:
+            vm.ready(descriptor)
 
     def close(self) -> None:
         """Destroy and forget the VM, if there is one."""
@@ -176,6 +183,7 @@ class Vmm:
             memory_actual_size=config.memory.size,
             boots=standing.boots,
             last_stop=standing.last_stop,
+            last_panic=standing.last_panic,
         )
 
     def _counters(self) -> VmCounters:
@@ -199,16 +207,20 @@ class Vmm:
             vm.close()
             raise
         self._pace = RebootPace()
-        self.standing = standing._replace(state=VmState.RUNNING, vm=vm, boots=standing.boots + 1)
+        self._booted(VmState.RUNNING, vm)
 
     def _reboot(self, received_ns: int) -> None:
-        standing = self.standing
+        vm = self._vm
         try:
-            self._vm.boot(received_ns)
+            vm.boot(received_ns)
         except BaseException:
             self._end(VmState.CREATED)
             raise
-        self.standing = standing._replace(state=VmState.RUNNING, boots=standing.boots + 1)
+        self._booted(VmState.RUNNING, vm)
+
+    def _booted(self, state: VmState | None, vm: Vm) -> None:
+        boots = self.standing.boots + 1
+        self.standing = self.standing._replace(state=state, vm=vm, boots=boots, last_panic=None)
 
     def _pause(self) -> None:
         self._vm.pause()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 
 import zmq
 
@@ -27,8 +28,9 @@ class Watches:
         self.events: int | None = None
         """Readable when it has one."""
         self._vm: Vm | None = None
-        self.listener: int | None = None
-        """Readable when a client waits at the serial port's socket."""
+        self._descriptors: dict[int, int] = {}
+        """Descriptor of one of the VM's devices -> the duplicate that is polled."""
+        self._resting: set[int] = set()
 
     def follow(self, vm: Vm | None) -> None:
         """Watch this VM as it is now, and nothing of another."""
@@ -39,26 +41,45 @@ class Watches:
             if machine is not None:
                 self.events = self._add(machine.vm.event_fd)
         if vm is not self._vm:
-            self.drop_listener()
+            self._drop_descriptors()
             self._vm = vm
-        if vm is not None and self.listener is None and vm.serial_listener is not None:
-            self.listener = self._add(vm.serial_listener)
+        if vm is None:
+            return
+        for descriptor in vm.descriptors:
+            if descriptor not in self._descriptors and descriptor not in self._resting:
+                copy = self._add(descriptor)
+                if copy is not None:
+                    self._descriptors[descriptor] = copy
+
+    def take(self, ready: Container[int]) -> list[tuple[Vm, int]]:
+        """Return which descriptors are readable; they rest until :meth:`wake`."""
+        taken = [each for each, copy in self._descriptors.items() if copy in ready]
+        for descriptor in taken:
+            self._remove(self._descriptors.pop(descriptor))
+            self._resting.add(descriptor)
+        return [] if self._vm is None else [(self._vm, descriptor) for descriptor in taken]
+
+    def wake(self, vm: Vm, descriptor: int) -> None:
+        """Watch a descriptor again, if it is still this VM's."""
+        if vm is self._vm:
+            self._resting.discard(descriptor)
 
     def drop_events(self) -> None:
         """Stop watching the machine's events."""
         self._remove(self.events)
         self.events = None
 
-    def drop_listener(self) -> None:
-        """Stop watching for clients, until the VM is followed again."""
-        self._remove(self.listener)
-        self.listener = None
-
     def close(self) -> None:
         """Stop watching."""
         self.drop_events()
-        self.drop_listener()
+        self._drop_descriptors()
         self.machine = self._vm = None
+
+    def _drop_descriptors(self) -> None:
+        for copy in self._descriptors.values():
+            self._remove(copy)
+        self._descriptors.clear()
+        self._resting.clear()
 
     def _add(self, fd: int) -> int | None:
         try:

@@ -58,12 +58,12 @@ class VmmPing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuestStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Why the guest last stopped running by itself (an addition of Velum's)."""
+    """Why the guest last stopped running by itself, or how it crashed (an addition of Velum's)."""
 
     reason: str
     """``power_off``, ``reset``, ``triple_fault``, ``internal_error`` or ``panic``."""
     source: str
-    """The device or the part of KVM that saw it."""
+    """The id of the device, its name, or the part of KVM that saw it."""
     time: float
     """Seconds since the epoch."""
     detail: str = ""
@@ -80,6 +80,8 @@ class VmInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     boots: int = 0
     """How often the VM was booted, guest reboots included (an addition of Velum's)."""
     last_stop: GuestStop | None = None
+    last_panic: GuestStop | None = None
+    """The crash that the guest's kernel reported since its last boot; it may run on."""
 
 
 VmCounters = dict[str, dict[str, int]]

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ipc_protocol.config import MemoryConfig, VmConfig
 from ipc_protocol.config_devices import SerialMode
 from kvm_shim import DebugPort, Device, Ged, MemoryFlag, Serial, Vm
+from kvm_shim.virtio.place import Place
+from vmm_worker.devices.kinds import Installed
 from vmm_worker.machine import layout
 from vmm_worker.machine.acpi import acpi_tables
 from vmm_worker.machine.cpuid import GuestCpuid
 from vmm_worker.machine.host import (
     check_memory,
     check_vcpus,
+    device_errors,
     host_errors,
     memory_errors,
     probe,
@@ -44,7 +48,9 @@ class Machine:
         self.vm.close()
 
 
-def build_machine(config: VmConfig, *, kvm: str = "/dev/kvm") -> Machine:
+def build_machine(
+    config: VmConfig, installed: Sequence[Installed] = (), *, kvm: str = "/dev/kvm"
+) -> Machine:
     """Build the machine, load its payload and start its (parked) vCPU threads.
 
     Everything that can be refused is refused before the VM exists. When it fails later,
@@ -52,6 +58,7 @@ def build_machine(config: VmConfig, *, kvm: str = "/dev/kvm") -> Machine:
 
     Args:
         config: What to build; valid.
+        installed: Its PCI devices.
         kvm: The KVM device.
 
     Raises:
@@ -70,6 +77,7 @@ def build_machine(config: VmConfig, *, kvm: str = "/dev/kvm") -> Machine:
         vm = undo.enter_context(Vm(kvm))
         add_memory(vm, config.memory)
         devices = create_devices(vm, config)
+        plug_in(vm, installed, devices.by_id)
         payload.load(vm, memory_map(size))
         has_serial = config.serial.mode is not SerialMode.OFF
         apic_ids = [cpuid.apic_id(index) for index in range(vcpus)]
@@ -136,3 +144,16 @@ def create_devices(vm: Vm, config: VmConfig) -> Platform:
         serial = vm.serial(layout.SERIAL_PORT, layout.SERIAL_GSI)
         by_id["__serial"] = serial
     return Platform(serial=serial, ged=ged, debug_port=debug_port, by_id=by_id)
+
+
+def plug_in(vm: Vm, installed: Sequence[Installed], by_id: dict[str, Device]) -> None:
+    """Make the PCI devices, and enter each under its id."""
+    for wanted, backend in installed:
+        place = Place(
+            bus=by_id["__pci"],
+            id=wanted.id,
+            slot=wanted.slot,
+            bar=layout.PCI_WINDOW_START + wanted.slot * layout.PCI_BAR_SIZE,
+        )
+        with device_errors(wanted.id, wanted.pointer):
+            by_id[wanted.id] = backend.attach(vm, place)

@@ -15,7 +15,14 @@ from vmm_worker.machine import layout
 from vmm_worker.machine.cpuid import GuestCpuid
 from vmm_worker.machine.memory import ram_regions
 
-__all__ = ["check_memory", "check_vcpus", "host_errors", "memory_errors", "probe"]
+__all__ = [
+    "check_memory",
+    "check_vcpus",
+    "device_errors",
+    "host_errors",
+    "memory_errors",
+    "probe",
+]
 
 MEMINFO = "/proc/meminfo"
 MEMORY_FIELD = "/memory/size"
@@ -195,3 +202,18 @@ def host_errors() -> Iterator[None]:
         if ex.errno in NO_MORE:
             raise _no_more(ex) from ex
         raise
+
+
+@contextmanager
+def device_errors(device_id: str, pointer: str) -> Iterator[None]:
+    """Tell the shim's errors while a device is made as errors of its configuration."""
+    try:
+        yield
+    except ShimError as ex:
+        reason = NO_MORE.get(ex.errno or 0, ex.context)
+        raise VmFailure(
+            ErrorCode.HOST_RESOURCE,
+            f"the device {device_id} cannot be made: {reason}",
+            causes=(str(ex),),
+            fields=(FieldError(pointer, f"cannot be made: {reason}"),),
+        ) from ex

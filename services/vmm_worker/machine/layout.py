@@ -30,6 +30,7 @@ __all__ = [
     "MIB",
     "PAGE",
     "PAGE_TABLES",
+    "PCI_BAR_SIZE",
     "PCI_CONFIG_PORT",
     "PCI_WINDOW_END",
     "PCI_WINDOW_START",
@@ -82,6 +83,8 @@ KERNEL = LEGACY_END
 RAM_GAP_START = 0xC000_0000
 PCI_WINDOW_START = 0xC000_0000
 PCI_WINDOW_END = 0xE700_0000
+PCI_BAR_SIZE = 0x8_0000
+"""Of a virtio device; BAR 0 of slot N starts out as the Nth piece of the window."""
 PLATFORM_MMIO = 0xE700_0000
 """The Generic Event Device's flags; room for the registers of hotplug."""
 PLATFORM_MMIO_SIZE = PAGE

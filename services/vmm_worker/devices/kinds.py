@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one list of device kinds, and which devices a configuration asks for.
+
+A kind's own module is loaded when a VM has such a device, and not before: one worker
+runs per VM, and each pays for what it imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from ipc_protocol.config import VmConfig
+from ipc_protocol.config_devices import MAX_PCI_DEVICES, SerialMode
+from vmm_worker.devices.backend import Backend
+
+__all__ = ["KINDS", "Installed", "Kind", "Wanted", "shown", "wanted_devices"]
+
+
+class Wanted(NamedTuple):
+    """A PCI device that a configuration asks for."""
+
+    kind: Kind
+    id: str
+    slot: int
+    """Its number on bus 0."""
+    pointer: str
+    """Of its configuration: "/disks/0"."""
+    config: Any
+    """Its own configuration; true for a kind that has none."""
+
+
+class Installed(NamedTuple):
+    """A device and what it has open on the host."""
+
+    wanted: Wanted
+    backend: Backend
+
+
+class Kind(NamedTuple):
+    """What there is to know of one kind of device."""
+
+    field: str
+    """Of ``VmConfig``."""
+    name: str
+    """The id of the only one, or what the number of each follows."""
+    open: Callable[[Wanted, VmConfig, Sequence[Installed]], Backend]
+    """Opens the host's side, given the whole configuration and the devices opened before."""
+
+
+KINDS: Final[tuple[Kind, ...]] = ()
+"""In the order in which devices are made, which decides their slots and ids."""
+
+
+def wanted_devices(config: VmConfig) -> tuple[Wanted, ...]:
+    """Give each device of a configuration its id and its slot.
+
+    The same configuration always gives the same. The ids of all kinds that are counted
+    have one counter, as in Cloud Hypervisor; names that the configuration gives are left out.
+    """
+    asked = [(kind, *each) for kind in KINDS for each in _asked(config, kind.field)]
+    names = {group.id for group in config.rate_limit_groups}
+    names.update(getattr(each, "id", None) or "" for _, _, each in asked)
+    slots = {getattr(each, "pci_device_id", None) for _, _, each in asked}
+    free = (slot for slot in range(1, MAX_PCI_DEVICES + 1) if slot not in slots)
+    numbers = count()
+    return tuple(
+        Wanted(
+            kind=kind,
+            id=getattr(each, "id", None) or _default_id(kind, numbers, names),
+            slot=getattr(each, "pci_device_id", None) or next(free),
+            pointer=pointer,
+            config=each,
+        )
+        for kind, pointer, each in asked
+    )
+
+
+def shown(config: VmConfig, devices: Sequence[Installed]) -> VmConfig:
+    """Return the configuration with the devices' ids and what was found out at boot."""
+    fields: dict[str, Any] = {}
+    for wanted, backend in devices:
+        field = wanted.kind.field
+        if not isinstance(wanted.config, msgspec.Struct):
+            continue
+        each = msgspec.structs.replace(wanted.config, id=wanted.id, **backend.found())
+        many = isinstance(getattr(config, field), tuple)
+        fields[field] = (*fields.get(field, ()), each) if many else each
+    return msgspec.structs.replace(config, **fields)
+
+
+def _asked(config: VmConfig, field: str) -> Iterator[tuple[str, Any]]:
+    """Yield the pointer and the configuration of each device in a field."""
+    value = getattr(config, field)
+    if isinstance(value, tuple):
+        yield from ((f"/{field}/{index}", each) for index, each in enumerate(value))
+    elif value and getattr(value, "mode", None) is not SerialMode.OFF:
+        yield f"/{field}", value
+
+
+def _default_id(kind: Kind, numbers: Iterator[int], taken: set[str]) -> str:
+    if kind.name.startswith("__"):
+        return kind.name
+    return next(name for number in numbers if (name := f"{kind.name}{number}") not in taken)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which devices a configuration asks for, with which ids and in which slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipc_protocol.config import PayloadConfig, VmConfig
+from ipc_protocol.config_devices import (
+    ConsoleConfig,
+    DiskConfig,
+    NetConfig,
+    RateLimiterConfig,
+    RateLimitGroupConfig,
+    RngConfig,
+    SerialMode,
+)
+from kvm_shim import Device, Vm
+from kvm_shim.virtio.place import Place
+from vmm_worker.devices import kinds
+from vmm_worker.devices.backend import Backend
+from vmm_worker.devices.kinds import Installed, Kind, shown, wanted_devices
+
+
+class Pretended(Backend):
+    """Opens nothing and finds a MAC address."""
+
+    def attach(self, vm: Vm, place: Place) -> Device:
+        """Never called."""
+        raise NotImplementedError
+
+    def found(self) -> dict[str, object]:
+        """Return what a network device would have drawn."""
+        return {"mac": "52:54:00:12:34:56"} if "net" in self.id else {}
+
+
+@pytest.fixture(autouse=True)
+def _four_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"console": "__console", "disks": "_disk", "net": "_net", "rng": "__rng"}
+    pretended = (
+        Kind(field, name, lambda wanted, _, __: Pretended(wanted.id))
+        for field, name in names.items()
+    )
+    monkeypatch.setattr(kinds, "KINDS", tuple(pretended))
+
+
+def config(**parts: Any) -> VmConfig:
+    return VmConfig(PayloadConfig(kernel="/k"), **parts)
+
+
+def table(given: VmConfig) -> list[tuple[str, str, int]]:
+    return [(each.pointer, each.id, each.slot) for each in wanted_devices(given)]
+
+
+def test_a_vm_has_a_console_and_entropy() -> None:
+    assert table(config()) == [("/console", "__console", 1), ("/rng", "__rng", 2)]
+    off = ConsoleConfig(mode=SerialMode.OFF)
+    assert table(config(console=off)) == [("/rng", "__rng", 1)]
+
+
+def test_the_numbers_of_all_kinds_come_from_one_counter() -> None:
+    given = config(
+        disks=(DiskConfig(path="/a"), DiskConfig(path="/b", id="data"), DiskConfig(path="/c")),
+        net=(NetConfig(), NetConfig(id="lan")),
+    )
+    assert table(given) == [
+        ("/console", "__console", 1),
+        ("/disks/0", "_disk0", 2),
+        ("/disks/1", "data", 3),
+        ("/disks/2", "_disk1", 4),
+        ("/net/0", "_net2", 5),
+        ("/net/1", "lan", 6),
+        ("/rng", "__rng", 7),
+    ]
+
+
+def test_a_name_that_is_given_is_not_given_again() -> None:
+    group = RateLimitGroupConfig("_disk0", RateLimiterConfig())
+    given = config(
+        rate_limit_groups=(group,),
+        disks=(DiskConfig(path="/a"), DiskConfig(path="/b")),
+        rng=RngConfig(id="_disk1"),
+    )
+    assert [name for _, name, _ in table(given)] == ["__console", "_disk2", "_disk3", "_disk1"]
+
+
+def test_a_slot_that_is_asked_for_is_kept_free() -> None:
+    given = config(
+        disks=(DiskConfig(path="/a"), DiskConfig(path="/b", pci_device_id=1)),
+        rng=RngConfig(pci_device_id=31),
+    )
+    assert [slot for _, _, slot in table(given)] == [2, 3, 1, 31]
+
+
+def test_the_configuration_is_shown_with_what_was_found() -> None:
+    given = config(net=(NetConfig(tap="a"), NetConfig(tap="b", id="lan")))
+    nothing: tuple[Installed, ...] = ()
+    installed = [
+        Installed(wanted, wanted.kind.open(wanted, given, nothing))
+        for wanted in wanted_devices(given)
+    ]
+    found = shown(given, installed)
+    assert found.console == ConsoleConfig(id="__console")
+    assert found.rng == RngConfig(id="__rng")
+    assert found.net == (
+        NetConfig(tap="a", id="_net0", mac="52:54:00:12:34:56"),
+        NetConfig(tap="b", id="lan"),
+    )
+    assert shown(given, ()) == given
