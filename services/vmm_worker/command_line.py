@@ -6,22 +6,51 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadConfig, VmConfig
-from ipc_protocol.config_devices import SerialConfig, SerialMode
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.names import RUNTIME_DIR, ipc_path
 from ipc_protocol.version import BUILD_VERSION
+from vmm_worker import device_options as devices
 from vmm_worker.options import OptionError, parse
 
-__all__ = ["Settings", "parse_cpus", "parse_memory", "parse_serial", "read"]
+__all__ = ["Settings", "parse_cpus", "parse_memory", "read"]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SHUTDOWN_TIMEOUT: Final = 10.0
-_VM_OPTIONS: Final = ("initramfs", "cmdline", "cpus", "memory", "serial")
+_DEVICES: Final = (
+    "serial",
+    "console",
+    "rate_limit_groups",
+    "disks",
+    "net",
+    "rng",
+    "pmem",
+    "vsock",
+    "balloon",
+    "watchdog",
+    "pvpanic",
+)
+_LISTS: Final = frozenset({"rate_limit_groups", "disks", "net", "pmem"})
+_VM_OPTIONS: Final = ("initramfs", "cmdline", "cpus", "memory", *_DEVICES)
+_DEVICES_HELP: Final = (
+    "--disk, --net, --pmem and --rate-limit-group may be given more than once. Each device but "
+    "the serial port takes id=ID and pci_device_id=1..31 too."
+)
+_DISK_HELP: Final = (
+    "a raw image or a block device; also readonly=on, direct=on, sparse=off, serial=TEXT, "
+    "num_queues=N, queue_size=N, image_type=raw, lock_granularity=full, rate_limit_group=ID, and "
+    "a limit: bw_size=N, bw_refill_time=MS, bw_one_time_burst=N, and the same with ops_"
+)
+_NET_HELP: Final = (
+    "an interface of the host, made if there is none; also mac=M, host_mac=M, ip=A, mask=A, mtu=N, "
+    "num_queues=N, queue_size=N, offload_tso=off, offload_ufo=off, offload_csum=off, vhost=off, "
+    "and a limit as of --disk"
+)
+_PMEM_HELP: Final = "a file as persistent memory"
 _DEFAULTS: Final = VmConfig(PayloadConfig())
 
 _Value = TypeVar("_Value")
@@ -64,7 +93,7 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
     if given.kernel is None:
         for option in _VM_OPTIONS:
             if getattr(given, option) is not None:
-                parser.error(f"--{option} needs --kernel")
+                parser.error(f"{_spelled(option)} needs --kernel")
     runtime_dir = None
     if given.ipc is None:
         runtime_dir = given.runtime_dir
@@ -120,16 +149,11 @@ def _parser() -> argparse.ArgumentParser:
         help="RAM (default: size=512M)",
     )
     vm.add_argument(
-        "--serial",
-        type=_option(parse_serial),
-        metavar="tty|pty|null|off|file=PATH|socket=PATH",
-        help="where the serial port goes (default: null)",
-    )
-    vm.add_argument(
         "--no-shutdown",
         action="store_true",
         help="keep the worker when the guest stops by itself",
     )
+    _add_devices(parser)
     host = parser.add_argument_group("the host")
     host.add_argument("--kvm", default="/dev/kvm", metavar="DEVICE", help="default: %(default)s")
     host.add_argument(
@@ -142,6 +166,42 @@ def _parser() -> argparse.ArgumentParser:
     host.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="default: info")
     parser.add_argument("--version", action="version", version=f"velum-vmm {BUILD_VERSION}")
     return parser
+
+
+def _add_devices(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("devices of that VM", _DEVICES_HELP)
+
+    def add(
+        name: str, reader: Callable[[str], object], metavar: str, text: str, **more: Any
+    ) -> None:
+        group.add_argument(name, type=_option(reader), metavar=metavar, help=text, **more)
+
+    many: dict[str, Any] = {"action": "extend", "nargs": "+"}
+    terminal = "tty|pty|null|off|file=PATH|socket=PATH"
+    add("--serial", devices.parse_serial, terminal, "the serial port (default: null)")
+    add("--console", devices.parse_console, terminal, "the virtio console (default: tty)")
+    add("--disk", devices.parse_disk, "path=FILE[,...]", _DISK_HELP, dest="disks", **many)
+    add("--net", devices.parse_net, "tap=NAME[,...]", _NET_HELP, **many)
+    add("--rng", devices.parse_rng, "src=FILE", "entropy (default: src=/dev/urandom)")
+    add("--pmem", devices.parse_pmem, "file=FILE[,size=N][,discard_writes=on]", _PMEM_HELP, **many)
+    add("--vsock", devices.parse_vsock, "cid=N,socket=PATH", "sockets between host and guest")
+    add(
+        "--balloon",
+        devices.parse_balloon,
+        "size=N[K|M|G][,deflate_on_oom=on][,free_page_reporting=on][,statistics=on]",
+        "memory that the guest gives back",
+    )
+    add(
+        "--rate-limit-group",
+        devices.parse_rate_limit_group,
+        "id=ID[,bw_size=N,bw_refill_time=MS][,ops_size=N,ops_refill_time=MS]",
+        "a limit that disks share, by rate_limit_group=ID",
+        dest="rate_limit_groups",
+        **many,
+    )
+    flag: dict[str, Any] = {"action": "store_true", "default": None}
+    group.add_argument("--watchdog", help="reset the VM when its guest hangs", **flag)
+    group.add_argument("--pvpanic", help="let the guest's kernel report its crash", **flag)
 
 
 def parse_cpus(text: str) -> CpusConfig:
@@ -167,25 +227,17 @@ def parse_memory(text: str) -> MemoryConfig:
     return _with(_DEFAULTS.memory, given)
 
 
-def parse_serial(text: str) -> SerialConfig:
-    """Read the value of ``--serial``."""
-    options = parse(text, keys=("file", "socket"), flags=("tty", "pty", "null", "off"))
-    file = options.text("file")
-    socket = options.text("socket")
-    modes = [SerialMode(flag.capitalize()) for flag in options.flags]
-    if file is not None:
-        modes.append(SerialMode.FILE)
-    if socket is not None:
-        modes.append(SerialMode.SOCKET)
-    if len(modes) != 1:
-        raise OptionError("expected exactly one of tty, pty, null, off, file=PATH, socket=PATH")
-    return SerialConfig(mode=modes[0], file=file, socket=socket)
-
-
 def _config(given: argparse.Namespace) -> VmConfig:
     payload = PayloadConfig(kernel=given.kernel, cmdline=given.cmdline, initramfs=given.initramfs)
-    parts = {"cpus": given.cpus, "memory": given.memory, "serial": given.serial}
+    parts = {name: getattr(given, name) for name in ("cpus", "memory", *_DEVICES)}
+    parts |= {name: tuple(parts[name] or ()) for name in _LISTS}
     return _with(VmConfig(payload), parts)
+
+
+def _spelled(name: str) -> str:
+    """Return the option that a field of the configuration is set by."""
+    singular = name.removesuffix("s") if name in ("disks", "rate_limit_groups") else name
+    return f"--{singular.replace('_', '-')}"
 
 
 def _with(default: _Part, given: Mapping[str, object]) -> _Part:

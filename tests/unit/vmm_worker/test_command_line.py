@@ -114,6 +114,11 @@ def test_serial(text: str, mode: SerialMode, file: str | None, socket: str | Non
         (["--initramfs", "/i"], "--initramfs needs --kernel"),
         (["--cmdline", ""], "--cmdline needs --kernel"),
         (["--serial", "tty"], "--serial needs --kernel"),
+        (["--disk", "path=/d"], "--disk needs --kernel"),
+        (["--net", "tap=t"], "--net needs --kernel"),
+        (["--rate-limit-group", "id=a,ops_size=1,ops_refill_time=1"], "--rate-limit-group needs"),
+        (["--watchdog"], "--watchdog needs --kernel"),
+        (["--kernel", "/k", "--disk", "path"], "argument --disk: 'path' needs a value"),
         (["--name", "../x"], "argument --name: '../x' cannot be the name of a VM"),
         (["--name", "a", "--ipc", "/b"], "argument --ipc/--api: not allowed with argument --name"),
         (["--kernel", "/k", "--cpus", "boots=1"], "argument --cpus: unknown key 'boots'"),
@@ -136,6 +141,32 @@ def test_what_is_refused(
     errors = capsys.readouterr().err
     assert errors.startswith(f"velum-vmm: {message}")
     assert errors.count("\n") == 1
+
+
+def test_devices_that_there_may_be_many_of() -> None:
+    given = config(
+        *("--disk", "path=/a", "path=/b,readonly=on"),
+        *("--net", "tap=one", "--net", "tap=two"),
+        *("--disk", "path=/c", "--pmem", "file=/p"),
+        *("--rate-limit-group", "id=slow,bw_size=1M,bw_refill_time=100"),
+    )
+    assert [disk.path for disk in given.disks] == ["/a", "/b", "/c"]
+    assert [disk.readonly for disk in given.disks] == [False, True, False]
+    assert [net.tap for net in given.net] == ["one", "two"]
+    assert [pmem.file for pmem in given.pmem] == ["/p"]
+    assert [group.id for group in given.rate_limit_groups] == ["slow"]
+
+
+def test_devices_that_there_is_one_of() -> None:
+    given = config(
+        *("--console", "off", "--rng", "src=/dev/hwrng", "--vsock", "cid=3,socket=/v"),
+        *("--balloon", "size=1M", "--watchdog", "--pvpanic"),
+    )
+    assert given.console.mode is SerialMode.OFF
+    assert given.rng.src == "/dev/hwrng"
+    assert given.vsock is not None
+    assert given.balloon is not None
+    assert (given.watchdog, given.pvpanic) == (True, True)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
