@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 import kvm_shim
+from kvm_shim.virtio.place import Place
 from tests.support.console import Console
 from tests.support.guests import COUNTERS, build
 from tests.support.pvh import boot_pvh
@@ -19,6 +20,9 @@ __all__ = ["MEMORY", "GuestVm", "cpuid"]
 
 MEMORY = 4 << 20
 """RAM of a tiny guest: the image is at 1 MiB, the counters are at 2 MiB."""
+
+_PCI_WINDOW = 0xC000_0000
+_BAR_SIZE = 512 << 10
 
 _ECX_TSC_DEADLINE = 1 << 24
 _ECX_HYPERVISOR = 1 << 31
@@ -98,6 +102,10 @@ class GuestVm:
     def close(self) -> None:
         """Destroy the VM and close the console; may be called twice."""
         self._cleanup.close()
+
+    def place(self, device_id: str, slot: int) -> Place:
+        """Return a place on the PCI bus, with a BAR that no other slot's overlaps."""
+        return Place(self.devices["pci"], device_id, slot, _PCI_WINDOW + slot * _BAR_SIZE)
 
     def connect(self) -> None:
         """Attach the serial port to the console."""

@@ -14,6 +14,7 @@
 #include "vm.h"
 
 #define NO_VCPU UINT32_MAX
+#define GUEST_KINDS (KVMSHIM_EVENT_DEVICE_RESET - KVMSHIM_EVENT_PANICKED + 1)
 
 int event_init(struct events *queue, kvmshim_error *err)
 {
@@ -49,13 +50,25 @@ static bool halts(uint32_t kind)
     return kind <= KVMSHIM_EVENT_GUEST_PANIC;
 }
 
+/* The guest can have as many of these as it likes: half of the places is for other kinds. */
+static bool has_share(const struct events *queue, uint32_t kind)
+{
+    uint32_t count = 0;
+
+    if (kind < KVMSHIM_EVENT_PANICKED)
+        return true;
+    for (uint32_t i = 0; i < queue->count; i++)
+        count += queue->events[(queue->first + i) % EVENTS_MAX].kind == kind;
+    return count < EVENTS_MAX / 2 / GUEST_KINDS;
+}
+
 void event_queue(kvmshim_vm *vm, const kvmshim_event *event)
 {
     struct events *queue = &vm->events;
     uint32_t room = halts(event->kind) ? EVENTS_MAX : EVENTS_MAX - 1;
 
     pthread_mutex_lock(&queue->lock);
-    if (queue->count < room) {
+    if (queue->count < room && has_share(queue, event->kind)) {
         queue->events[(queue->first + queue->count) % EVENTS_MAX] = *event;
         queue->count++;
         eventfd_write(queue->fd, 1);

@@ -7,10 +7,13 @@
 #define KVM_SHIM_IO_THREAD_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "kvm_shim.h"
+
+struct io_batch;
 
 /* `events` as epoll reports them. May watch, change and forget any descriptor. */
 typedef void io_handler(void *opaque, uint32_t events);
@@ -31,7 +34,8 @@ struct io_thread {
     bool started, stopping, holding, held;
     void (*call)(void *opaque); /* of io_thread_call() */
     void *call_opaque;
-    struct io_watch **forgotten; /* of the events fetched last: cleared by io_thread_forget() */
+    _Atomic bool attention;     /* one of the above changed: look before the next handler */
+    struct io_batch *batch;     /* the events fetched last, the thread's own */
 };
 
 /* Start the thread, held; `name` is what ps shows (15 characters). All signals are blocked. */
@@ -40,8 +44,9 @@ int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *e
 void io_thread_stop(struct io_thread *thread);
 
 /*
- * Level-triggered, until forgotten. From the thread itself, or while it is held. When forget
- * returns, the handler is not called any more, not even for an event already fetched.
+ * Level-triggered, until forgotten; a watch that is on already is begun anew. From the thread
+ * itself, or while it is held. When forget returns, the handler is not called any more, not
+ * even for an event already fetched.
  */
 int io_thread_watch(struct io_thread *thread, struct io_watch *watch, int fd, uint32_t events,
                     io_handler *handler, void *opaque, kvmshim_error *err);
@@ -53,7 +58,8 @@ void io_thread_forget(struct io_thread *thread, struct io_watch *watch);
 int io_thread_hold(struct io_thread *thread, uint64_t deadline_ns);
 void io_thread_release(struct io_thread *thread);
 
-/* Run `function` in the thread as soon as it can, also while it is held, and wait for it. */
+/* Run `function` in the thread as soon as it can, also while it is held, and wait for it.
+ * From other threads; not once the thread was stopped. */
 void io_thread_call(struct io_thread *thread, void (*function)(void *opaque), void *opaque);
 
 #endif

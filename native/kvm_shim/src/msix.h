@@ -48,18 +48,24 @@ int msix_init(struct msix *msix, kvmshim_vm *vm, uint16_t count, struct pci_conf
               kvmshim_error *err);
 void msix_free(struct msix *msix);
 
-/* The guest's accesses, offsets relative to the table and to the PBA; and after a write to the
- * capability's message control. One at a time: the owner's lock is held. */
+/*
+ * The guest's accesses, offsets relative to the table and to the PBA; and after a write to the
+ * capability's message control. One at a time: the owner's lock is held. What the guest wrote
+ * holds also when KVM refuses to route a vector, which then stays pending: a negative errno.
+ */
 void msix_table_read(const struct msix *msix, uint32_t offset, uint8_t *data, uint32_t size);
-void msix_table_write(struct msix *msix, uint32_t offset, const uint8_t *data, uint32_t size);
+int msix_table_write(struct msix *msix, uint32_t offset, const uint8_t *data, uint32_t size,
+                     kvmshim_error *err);
 void msix_pba_read(const struct msix *msix, uint32_t offset, uint8_t *data, uint32_t size);
-void msix_control_written(struct msix *msix, const struct pci_config *config);
+int msix_control_written(struct msix *msix, const struct pci_config *config, kvmshim_error *err);
 
 /* The eventfd of a vector; -1 for MSIX_NO_VECTOR or one that is not there. */
 int msix_fd(const struct msix *msix, uint16_t vector);
 
 void msix_save(const struct msix *msix, struct msix_state *states);
-/* Nothing changes when a state makes no sense (-EINVAL). The config is loaded before. */
+/* -EINVAL when the states make no sense. */
+int msix_check(const struct msix *msix, const struct msix_state *states, kvmshim_error *err);
+/* Take over states that were checked, and what the loaded `config` says. */
 int msix_load(struct msix *msix, const struct msix_state *states,
               const struct pci_config *config, kvmshim_error *err);
 

@@ -67,12 +67,15 @@ static uint32_t pci_piece(uint64_t offset, uint32_t size)
 static void pci_function_read(struct pci *pci, uint32_t devfn, uint32_t reg, uint8_t *data,
                               uint32_t size)
 {
-    const struct pci_function *function = pci->functions[devfn];
+    struct pci_function *function = pci->functions[devfn];
 
-    if (function)
-        pci_config_read(&function->config, reg, data, size);
-    else
+    if (!function) {
         memset(data, 0xff, size);
+        return;
+    }
+    if (function->reading)
+        function->reading(function, reg, size);
+    pci_config_read(&function->config, reg, data, size);
 }
 
 static void pci_function_write(struct pci *pci, uint32_t devfn, uint32_t reg, const uint8_t *data,
@@ -209,6 +212,8 @@ int pci_attach(kvmshim_device *device, uint8_t devfn, struct pci_function *funct
     struct pci *pci = (struct pci *)device;
     int rc = 0;
 
+    if (device->ops != &pci_ops)
+        return error_set(err, -EINVAL, "a %s is no PCI bus", device->ops->name);
     pthread_mutex_lock(&pci->lock);
     if (pci->functions[devfn])
         rc = error_set(err, -EEXIST, "pci: 00:%02x.%x is taken", devfn >> 3, devfn & 7);
@@ -239,6 +244,7 @@ int kvmshim_pci_create(kvmshim_vm *vm, uint64_t ecam, kvmshim_device **device,
     pci = calloc(1, sizeof(*pci));
     if (!pci)
         return error_set(err, -ENOMEM, "pci: allocate");
+    pci->device.ops = &pci_ops;
     pci->device.vm = vm;
     pci->ecam = ecam;
     pthread_mutex_init(&pci->lock, NULL);

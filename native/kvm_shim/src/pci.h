@@ -14,10 +14,13 @@ struct pci_function {
      * Called with the bus's lock held, so writes arrive one at a time and in order. It may
      * move BARs (bus_add, bus_remove) if the ops of those regions never access PCI config. */
     void (*written)(struct pci_function *function, uint32_t reg, uint32_t size);
+    /* Optional, likewise: the guest is about to read config[reg, reg + size). */
+    void (*reading)(struct pci_function *function, uint32_t reg, uint32_t size);
 };
 
-/* Put a function on the bus `pci` (what kvmshim_pci_create() made) at device << 3 | function.
- * -EEXIST when the place is taken. The function must outlive the bus's last access. */
+/* Put a function on the bus `pci` at device << 3 | function. -EEXIST when the place is taken,
+ * -EINVAL when it is not what kvmshim_pci_create() made. The function must outlive the bus's
+ * last access. */
 int pci_attach(kvmshim_device *pci, uint8_t devfn, struct pci_function *function,
                kvmshim_error *err);
 /* When it returns nobody is in `written` any more. */

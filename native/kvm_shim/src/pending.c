@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "error.h"
+#include "limiter.h"
 #include "kvm_shim_virtio.h"
 
 int kvmshim_limiter_create(kvmshim_vm *vm, const kvmshim_bucket *bandwidth, const
@@ -73,17 +74,6 @@ int kvmshim_console_resize(kvmshim_device *console, uint16_t columns, uint16_t r
     return error_set(err, -ENOSYS, "kvmshim_console_resize is not built yet");
 }
 
-int kvmshim_rng_create(kvmshim_vm *vm, const kvmshim_place *place, int fd, kvmshim_device
-    *limiter, kvmshim_device **device, kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)fd;
-    (void)limiter;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_rng_create is not built yet");
-}
-
 int kvmshim_watchdog_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t timeout_ms,
     kvmshim_device **device, kvmshim_error *err)
 {
@@ -147,4 +137,25 @@ int kvmshim_pmem_create(kvmshim_vm *vm, const kvmshim_place *place, const kvmshi
     (void)config;
     (void)device;
     return error_set(err, -ENOSYS, "kvmshim_pmem_create is not built yet");
+}
+
+int limiter_of(kvmshim_device *device, struct limiter **limiter, kvmshim_error *err)
+{
+    *limiter = NULL;
+    return device ? error_set(err, -ENOSYS, "limiter_of is not built yet") : 0;
+}
+
+uint64_t limiter_take(struct limiter *limiter, uint64_t bytes, uint64_t operations)
+{
+    (void)limiter;
+    (void)bytes;
+    (void)operations;
+    return 0;
+}
+
+void limiter_return(struct limiter *limiter, uint64_t bytes, uint64_t operations)
+{
+    (void)limiter;
+    (void)bytes;
+    (void)operations;
 }

@@ -51,7 +51,8 @@ struct virtio_ops {
      * only if this says so by virtio_config_set(). */
     void (*config_written)(struct virtio_device *device, uint32_t offset, const uint8_t *data,
                            uint32_t size);
-    /* As in device.h, of `state_size` bytes; stopped. */
+    /* As in device.h, of `state_size` bytes; stopped. `config`, features and queues hold what
+     * was saved already when load is called, and what they held before again if it refuses. */
     void (*save)(struct virtio_device *device, void *state);
     int (*load)(struct virtio_device *device, const void *state, kvmshim_error *err);
     /* Without the lock, from any thread, at any time. */
@@ -75,7 +76,7 @@ struct virtio_device {
     uint64_t features; /* negotiated; of meaning from FEATURES_OK on */
     uint32_t device_feature_select, driver_feature_select;
     uint16_t queue_select;
-    uint16_t config_vector;
+    _Atomic uint16_t config_vector;
     _Atomic uint8_t status;
     _Atomic uint8_t isr;
     _Atomic uint8_t generation;

@@ -40,13 +40,17 @@ struct virtqueue {
     const struct vring_avail *avail_ring;
     struct vring_used *used_ring;
 
-    uint16_t next_avail;     /* free-running: the next entry of the available ring */
-    uint16_t next_used;      /* free-running: published entries of the used ring */
-    uint16_t staged;         /* pushed and not yet published */
-    uint16_t signalled_used; /* next_used at the last interrupt */
-    bool signalled;          /* ... if there was one since the queue was set up */
+    uint16_t next_avail;    /* free-running: the next entry of the available ring */
+    uint16_t seen_avail;    /* the index of the available ring when it was read last */
+    uint16_t next_used;     /* free-running: published entries of the used ring */
+    uint16_t staged;        /* pushed and not yet published */
+    uint16_t told_used;     /* next_used when an interrupt was last thought about */
+    bool told;              /* ... if it was since the start */
+    bool kicks_wanted;      /* the guest was told to kick */
     bool event_idx, indirect; /* negotiated */
     _Atomic bool broken;
+    uint16_t popped[VIRTQUEUE_SIZE_MAX];         /* the head of each entry taken */
+    uint64_t in_flight[VIRTQUEUE_SIZE_MAX / 64]; /* a bit for each head */
 
     _Atomic uint64_t kicks, chains, interrupts;
 };
@@ -61,15 +65,26 @@ struct virtqueue_chain {
     uint64_t readable_bytes, writable_bytes;
 };
 
+/* The transport's part: a queue as new, its eventfd; and as the driver's reset leaves it. */
+int virtqueue_init(struct virtqueue *queue, struct virtio_device *device, uint16_t index,
+                   uint16_t size_max, kvmshim_error *err);
+void virtqueue_free(struct virtqueue *queue);
+void virtqueue_reset(struct virtqueue *queue);
 /* Check and map what the driver set up. -EINVAL with a context when it cannot be right. */
 int virtqueue_start(struct virtqueue *queue, kvmshim_error *err);
+/* From here on the queue is empty for its device; so is one that the driver did not enable. */
+void virtqueue_stop(struct virtqueue *queue);
 
-/* Take the next chain. False when there is none (or the queue is broken). A chain of more
- * segments than `capacity`, of no segment, that loops, that leaves RAM or that has readable
- * segments after writable ones breaks the queue. */
+/*
+ * Take the next chain. False when there is none (or the queue is broken). A chain of more
+ * segments than `capacity`, of no segment, that loops, that leaves RAM, that has readable
+ * segments after writable ones or whose head is still in flight breaks the queue. So at most
+ * `size` chains are in flight, each with a head of its own. A buffer that crosses from one
+ * memory slot to the next is one segment for each.
+ */
 bool virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain);
 
-/* Put the last `count` popped and not pushed chains back, to be popped again. */
+/* Put the `count` chains popped last, none of them pushed, back: they are popped again. */
 void virtqueue_unpop(struct virtqueue *queue, uint16_t count);
 
 /* Give a chain back with `written` bytes in its writable segments. The guest sees it, and is
