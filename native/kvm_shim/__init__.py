@@ -16,7 +16,6 @@ from kvm_shim.values import (
     Host,
     MemoryFlag,
     Registers,
-    SerialCounters,
     Space,
 )
 
@@ -35,7 +34,6 @@ __all__ = [
     "MemoryFlag",
     "Registers",
     "Serial",
-    "SerialCounters",
     "ShimError",
     "Space",
     "Vm",

@@ -5,10 +5,11 @@ from typing import Any
 
 from kvm_shim._native import ffi, lib
 from kvm_shim.handle import Handle, checked
-from kvm_shim.values import BootStamp, Buffer, GedFlag, SerialCounters
+from kvm_shim.values import BootStamp, Buffer, GedFlag
 
 __all__ = ["DebugPort", "Device", "Ged", "Serial"]
 
+COUNTERS_MAX = 1024  # three for each of 257 queues, and the device's own
 STAMPS_MAX = 64
 
 
@@ -34,6 +35,17 @@ class Device:
         with self._handle.use():
             checked(lib.kvmshim_device_load, self._device, ffi.from_buffer(state), len(state))
 
+    def counters(self) -> dict[str, int]:
+        """Return what the device counts, while it works."""
+        counters = ffi.new("kvmshim_counter[]", COUNTERS_MAX)
+        count = ffi.new("uint32_t *")
+        with self._handle.use():
+            checked(lib.kvmshim_device_counters, self._device, counters, COUNTERS_MAX, count)
+        return {
+            ffi.string(counter.name).decode("ascii"): counter.value
+            for counter in counters[0 : count[0]]
+        }
+
 
 class Serial(Device):
     """A 16550A serial port."""
@@ -47,15 +59,6 @@ class Serial(Device):
         """Disconnect; output is kept in a ring from now on."""
         with self._handle.use():
             checked(lib.kvmshim_serial_detach, self._device)
-
-    def counters(self) -> SerialCounters:
-        """Return what passed the port so far."""
-        counters = ffi.new("kvmshim_serial_counters *")
-        with self._handle.use():
-            checked(lib.kvmshim_serial_counters_get, self._device, counters)
-        return SerialCounters(
-            counters.transmitted, counters.received, counters.dropped, counters.overruns
-        )
 
 
 class Ged(Device):

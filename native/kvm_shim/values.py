@@ -18,7 +18,6 @@ __all__ = [
     "Host",
     "MemoryFlag",
     "Registers",
-    "SerialCounters",
     "Space",
 ]
 
@@ -165,15 +164,6 @@ class Counters(NamedTuple):
     unclaimed_io: int
     unclaimed_mmio: int
     first_run_ns: int
-
-
-class SerialCounters(NamedTuple):
-    """Bytes that passed a serial port."""
-
-    transmitted: int
-    received: int
-    dropped: int
-    overruns: int
 
 
 class BootStamp(NamedTuple):

@@ -212,7 +212,7 @@ class Vm:
             if index == 0:
                 first_run_ns = vcpu.first_run_ns
         if machine.serial is not None:
-            counters["__serial"] = machine.serial.counters()._asdict()
+            counters["__serial"] = machine.serial.counters()
         boot: dict[str, int] = {}
         if first_run_ns:
             boot["first_instruction_us"] = self._since_request_us(first_run_ns)

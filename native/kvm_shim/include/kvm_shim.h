@@ -274,12 +274,6 @@ int kvmshim_vcpu_counters(kvmshim_vm *vm, uint32_t index, kvmshim_counters *coun
 
 /* Each belongs to the VM, which frees it. `device` may be NULL when no handle is needed. */
 
-typedef struct kvmshim_serial_counters {
-    uint64_t transmitted, received; /* bytes */
-    uint64_t dropped;               /* output that no peer was there to take */
-    uint64_t overruns;              /* input that found the FIFO full (loopback only) */
-} kvmshim_serial_counters;
-
 /* 16550A at `port` (8 ports), interrupt `gsi`. Without a peer its output is kept in a
  * 64 KiB ring that forgets the oldest bytes. */
 int kvmshim_serial_create(kvmshim_vm *vm, uint16_t port, uint32_t gsi, kvmshim_device **device,
@@ -288,8 +282,6 @@ int kvmshim_serial_create(kvmshim_vm *vm, uint16_t port, uint32_t gsi, kvmshim_d
  * connected; what the ring keeps is sent first. */
 int kvmshim_serial_attach(kvmshim_device *serial, int input, int output, kvmshim_error *err);
 int kvmshim_serial_detach(kvmshim_device *serial, kvmshim_error *err);
-int kvmshim_serial_counters_get(kvmshim_device *serial, kvmshim_serial_counters *counters,
-                                kvmshim_error *err);
 
 /* Ports 0x60-0x64: enough of a keyboard controller for the reset command. */
 int kvmshim_i8042_create(kvmshim_vm *vm, kvmshim_device **device, kvmshim_error *err);

@@ -126,6 +126,18 @@ static void serial_destroy(kvmshim_device *device)
     free(serial);
 }
 
+static void serial_counters(kvmshim_device *device, struct counters *counters)
+{
+    struct serial *serial = (struct serial *)device;
+
+    pthread_mutex_lock(&serial->lock);
+    counters_add(counters, serial->transmitted, "transmitted");
+    counters_add(counters, serial->received, "received");
+    counters_add(counters, serial->dropped, "dropped");
+    counters_add(counters, serial->overruns, "overruns");
+    pthread_mutex_unlock(&serial->lock);
+}
+
 static const struct device_ops serial_ops = {
     .name = "serial",
     .version = 1,
@@ -135,6 +147,7 @@ static const struct device_ops serial_ops = {
     .destroy = serial_destroy,
     .pause = serial_pause,
     .resume = serial_resume,
+    .counters = serial_counters,
 };
 
 int kvmshim_serial_create(kvmshim_vm *vm, uint16_t port, uint32_t gsi, kvmshim_device **device,
@@ -195,17 +208,4 @@ int kvmshim_serial_detach(kvmshim_device *device, kvmshim_error *err)
     struct serial *serial = serial_of(device, "detach", err);
 
     return serial ? serial_io_attach(serial, -1, -1, err) : -EINVAL;
-}
-
-int kvmshim_serial_counters_get(kvmshim_device *device, kvmshim_serial_counters *counters,
-                                kvmshim_error *err)
-{
-    struct serial *serial = serial_of(device, "counters", err);
-
-    if (!serial)
-        return -EINVAL;
-    pthread_mutex_lock(&serial->lock);
-    *counters = serial->counters;
-    pthread_mutex_unlock(&serial->lock);
-    return 0;
 }

@@ -79,7 +79,9 @@ struct serial {
     uint32_t tx_epoch; /* changes when the ring is replaced under the thread's hands */
     bool taker;        /* a peer is connected that takes output */
     bool rx_waits;     /* the thread waits for room in the RX FIFO */
-    kvmshim_serial_counters counters;
+    uint64_t transmitted, received; /* bytes */
+    uint64_t dropped;               /* output that no peer was there to take */
+    uint64_t overruns;              /* input that found the FIFO full (loopback only) */
 
     struct serial_io io;
 };

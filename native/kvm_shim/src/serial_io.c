@@ -114,7 +114,7 @@ static void serial_io_flush(struct serial *serial)
             return;
         }
         pthread_mutex_lock(&serial->lock);
-        serial->counters.transmitted += (uint64_t)count;
+        serial->transmitted += (uint64_t)count;
         if (epoch == serial->tx_epoch) {
             serial->tx.head = (serial->tx.head + (uint32_t)count) % SERIAL_TX_SIZE;
             serial->tx.count -= (uint32_t)count;

@@ -125,7 +125,7 @@ static void serial_rx_push(struct serial *serial, uint8_t byte, uint8_t errors)
 
     if (serial->rx_count == capacity) {
         serial->overrun = true;
-        serial->counters.overruns++;
+        serial->overruns++;
         if (capacity > 1) /* a full FIFO keeps what it has, the single register does not */
             return;
         serial->rx_count = 0;
@@ -139,7 +139,7 @@ static void serial_rx_push(struct serial *serial, uint8_t byte, uint8_t errors)
 void serial_receive(struct serial *serial, uint8_t byte)
 {
     serial_rx_push(serial, byte, 0);
-    serial->counters.received++;
+    serial->received++;
 }
 
 static uint8_t serial_rx_pop(struct serial *serial)
@@ -158,7 +158,7 @@ static void serial_tx_push(struct serial *serial, uint8_t byte)
     struct serial_ring *tx = &serial->tx;
 
     if (tx->count == SERIAL_TX_SIZE) {
-        serial->counters.dropped++;
+        serial->dropped++;
         if (serial->taker) /* the guest did not heed THRE; what it sent before comes first */
             return;
         tx->head = (tx->head + 1) % SERIAL_TX_SIZE;

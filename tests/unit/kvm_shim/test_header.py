@@ -11,7 +11,7 @@ from kvm_shim._native import lib
 import kvm_shim
 
 SHIM = Path(kvm_shim.__file__).parent
-HEADER = SHIM / "include/kvm_shim.h"
+HEADERS = sorted((SHIM / "include").glob("*.h"))
 SOURCES = sorted((SHIM / "src").glob("*.[ch]"))
 LINES_MAX = 500
 
@@ -29,7 +29,7 @@ def code(path):
 
 
 def declared():
-    return set(re.findall(r"\b(kvmshim_\w+)\(", code(HEADER)))
+    return {name for path in HEADERS for name in re.findall(r"\b(kvmshim_\w+)\(", code(path))}
 
 
 def test_the_binding_has_what_the_header_declares():
@@ -52,12 +52,13 @@ def test_the_extension_exports_nothing_but_its_init():
     assert [name for name in symbols if not sanitizer.match(name)] == ["PyInit__native"]
 
 
-def test_the_header_is_c_by_itself():
+@pytest.mark.parametrize("path", HEADERS, ids=lambda path: path.name)
+def test_a_header_is_c_by_itself(path):
     command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]
-    subprocess.run([*command, "-x", "c", str(HEADER)], check=True, timeout=60)
+    subprocess.run([*command, "-x", "c", str(path)], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("path", [HEADER, *SOURCES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*HEADERS, *SOURCES], ids=lambda path: path.name)
 def test_a_source(path):
     text = path.read_text()
     assert text.startswith("/* SPDX-License-Identifier: Apache-2.0 */\n")
