@@ -8,7 +8,19 @@ from typing import NamedTuple
 
 from vmm_worker.machine import layout
 
-__all__ = ["MapEntry", "MapKind", "RamRegion", "low_ram_end", "memory_map", "ram_regions"]
+__all__ = [
+    "PMEM_ALIGNMENT",
+    "MapEntry",
+    "MapKind",
+    "RamRegion",
+    "low_ram_end",
+    "memory_map",
+    "pmem_start",
+    "ram_regions",
+]
+
+PMEM_ALIGNMENT = 2 << 20
+"""Linux takes persistent memory in units of this size."""
 
 
 class RamRegion(NamedTuple):
@@ -45,6 +57,16 @@ def ram_regions(size: int) -> tuple[RamRegion, ...]:
     if size > low:
         regions.append(RamRegion(layout.HIGH_RAM, size - low))
     return tuple(regions)
+
+
+def pmem_start(size: int) -> int:
+    """Return where persistent memory may begin in a machine with ``size`` bytes of RAM.
+
+    It is no part of the memory map: its device says where it is.
+    """
+    last = ram_regions(size)[-1]
+    end = max(last.start + last.size, layout.HIGH_RAM)
+    return -(-end // PMEM_ALIGNMENT) * PMEM_ALIGNMENT
 
 
 def memory_map(size: int) -> tuple[MapEntry, ...]:
