@@ -32,16 +32,6 @@ int kvmshim_block_engine(kvmshim_device *block, kvmshim_error *err)
     return error_set(err, -ENOSYS, "kvmshim_block_engine is not built yet");
 }
 
-int kvmshim_net_create(kvmshim_vm *vm, const kvmshim_place *place, const kvmshim_net_config
-    *config, kvmshim_device **device, kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)config;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_net_create is not built yet");
-}
-
 int kvmshim_console_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_device **device,
     kvmshim_error *err)
 {

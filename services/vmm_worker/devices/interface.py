@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of one of the host's network interfaces, by its ioctls.
+
+A setting that has the wanted value already is not set again, so that an interface which
+the administrator prepared can be used without the right to change it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import socket
+import struct
+from typing import Final
+
+__all__ = ["Interface"]
+
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_SIOCGIFADDR: Final = 0x8915
+_SIOCSIFADDR: Final = 0x8916
+_SIOCGIFNETMASK: Final = 0x891B
+_SIOCSIFNETMASK: Final = 0x891C
+_SIOCGIFMTU: Final = 0x8921
+_SIOCSIFMTU: Final = 0x8922
+_SIOCSIFHWADDR: Final = 0x8924
+_SIOCGIFHWADDR: Final = 0x8927
+
+_IFF_UP: Final = 0x1
+_IFF_RUNNING: Final = 0x40
+_ARPHRD_ETHER: Final = 1
+_MAC: Final = slice(18, 24)
+_ADDRESS: Final = slice(20, 24)
+
+
+class Interface:
+    """A network interface of the host.
+
+    Every method raises ``OSError`` when the kernel refuses.
+
+    Args:
+        name: Its name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an interface of this name."""
+        try:
+            socket.if_nametoindex(self.name)
+        except OSError:
+            return False
+        return True
+
+    @property
+    def running(self) -> bool:
+        """Whether it is up and somebody is at its other end."""
+        return self._flags() & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+
+    @property
+    def mac(self) -> bytes:
+        """The address of the host's end."""
+        return self._ask(_SIOCGIFHWADDR)[_MAC]
+
+    @mac.setter
+    def mac(self, mac: bytes) -> None:
+        if mac != self.mac:
+            self._tell(_SIOCSIFHWADDR, struct.pack("=H6s", _ARPHRD_ETHER, mac))
+
+    @property
+    def mtu(self) -> int:
+        """The longest packet in a frame, in bytes."""
+        (mtu,) = struct.unpack_from("=i", self._ask(_SIOCGIFMTU), 16)
+        return int(mtu)
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        if mtu != self.mtu:
+            self._tell(_SIOCSIFMTU, struct.pack("=i", mtu))
+
+    def set_address(self, address: str, mask: str) -> None:
+        """Give the host's end an IPv4 or IPv6 address."""
+        ip = ipaddress.ip_address(address)
+        netmask = ipaddress.ip_address(mask)
+        if ip.version == 6:  # noqa: PLR2004
+            self._set_ipv6(ip.packed, int(netmask).bit_count())
+        elif self._ipv4() != (ip.packed, netmask.packed):
+            self._tell(_SIOCSIFADDR, struct.pack("=HH4s", socket.AF_INET, 0, ip.packed))
+            self._tell(_SIOCSIFNETMASK, struct.pack("=HH4s", socket.AF_INET, 0, netmask.packed))
+
+    def bring_up(self) -> None:
+        """Let it carry frames."""
+        flags = self._flags()
+        if not flags & _IFF_UP:
+            self._tell(_SIOCSIFFLAGS, struct.pack("=H", flags | _IFF_UP))
+
+    def _flags(self) -> int:
+        (flags,) = struct.unpack_from("=H", self._ask(_SIOCGIFFLAGS), 16)
+        return int(flags)
+
+    def _ipv4(self) -> tuple[bytes, bytes] | None:
+        try:
+            return self._ask(_SIOCGIFADDR)[_ADDRESS], self._ask(_SIOCGIFNETMASK)[_ADDRESS]
+        except OSError:  # it has none
+            return None
+
+    def _set_ipv6(self, address: bytes, prefix: int) -> None:
+        index = socket.if_nametoindex(self.name)
+        request = struct.pack("=16sIi", address, prefix, index)  # struct in6_ifreq
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+            try:
+                fcntl.ioctl(control, _SIOCSIFADDR, request)
+            except FileExistsError:
+                return
+
+    def _ask(self, request: int) -> bytes:
+        return self._ioctl(request, b"")
+
+    def _tell(self, request: int, value: bytes) -> None:
+        self._ioctl(request, value)
+
+    def _ioctl(self, request: int, value: bytes) -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            return fcntl.ioctl(control, request, struct.pack("=16s24s", self.name.encode(), value))

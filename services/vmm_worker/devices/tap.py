@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tap interfaces: the host's end of a guest's network device."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from vmm_worker.devices.interface import Interface
+
+__all__ = ["Tap"]
+
+_TUN: Final = "/dev/net/tun"
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TAP: Final = 0x2
+_IFF_MULTI_QUEUE: Final = 0x100
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_REQUEST: Final = struct.Struct("=16sH22x")  # struct ifreq
+_TEMPLATE: Final = "vmtap%d"
+
+
+class Tap:
+    """A tap interface with its queues open.
+
+    An interface that is not there is made, and is gone when its last queue is closed. One
+    that is there (``ip tuntap add NAME mode tap``) stays.
+
+    Args:
+        name: Its name; ``None`` for the first free ``vmtapN``.
+        queues: How many.
+        pointer: The field that names it, for errors.
+    """
+
+    def __init__(self, name: str | None, queues: int, pointer: str) -> None:
+        self._pointer = pointer
+        self.descriptors: tuple[int, ...] = ()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            if name is not None:
+                self._refuse_shared(name)
+            try:
+                self.interface = self._open_first(name or _TEMPLATE, queues)
+                while len(self.descriptors) < queues:
+                    self._open_queue(self.interface.name, _IFF_MULTI_QUEUE)
+            except OSError as ex:
+                raise self._failure(name or _TEMPLATE, queues, ex) from ex
+            stack.pop_all()
+
+    def close(self) -> None:
+        """Close the queues; again is harmless."""
+        descriptors, self.descriptors = self.descriptors, ()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def setting(self, field: str, value: object) -> Iterator[Interface]:
+        """Lend the interface for a setting that a field of the configuration asks for."""
+        try:
+            yield self.interface
+        except OSError as ex:
+            pointer = f"{self._pointer.rpartition('/')[0]}/{field}"
+            way_out = (
+                "; run velum-vmm with CAP_NET_ADMIN, or prepare the interface with 'ip link' "
+                "and 'ip address'"
+                if ex.errno == errno.EPERM
+                else ""
+            )
+            message = f"cannot be set to {value} on {self.interface.name}{way_out}"
+            raise _failed(pointer, f"{field} {message}", ex) from ex
+
+    def _open_first(self, name: str, queues: int) -> Interface:
+        flags = _IFF_MULTI_QUEUE if queues > 1 else 0
+        try:
+            return Interface(self._open_queue(name, flags))
+        except OSError as ex:
+            # An interface for many queues can serve one as well, but only by its right name.
+            if ex.errno != errno.EINVAL or flags:
+                raise
+        return Interface(self._open_queue(name, _IFF_MULTI_QUEUE))
+
+    def _open_queue(self, name: str, flags: int) -> str:
+        """Open one queue more, and return the interface's name."""
+        descriptor = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            flags |= _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+            answer = fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptors += (descriptor,)
+        found: bytes = _REQUEST.unpack(answer)[0]
+        return found.rstrip(b"\0").decode()
+
+    def _refuse_shared(self, name: str) -> None:
+        """Refuse an interface that another process serves.
+
+        The kernel does so itself only where there is a single queue; of many, each of the
+        two would get some of the frames.
+        """
+        interface = Interface(name)
+        if interface.exists and interface.running:
+            raise self._failure(name, 1, OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
+
+    def _failure(self, name: str, queues: int, ex: OSError) -> VmFailure:
+        match ex.errno:
+            case errno.EBUSY:
+                problem = f"interface {name} is in use by another process"
+            case errno.EPERM:
+                problem = (
+                    f"no right to use interface {name}: run velum-vmm with CAP_NET_ADMIN, or "
+                    f"make it with 'ip tuntap add {name} mode tap user USER'"
+                )
+            case errno.EINVAL if queues > 1:
+                problem = (
+                    f"interface {name} is no tap for {queues} queues: "
+                    f"'ip tuntap add {name} mode tap multi_queue' makes one"
+                )
+            case errno.EINVAL:
+                problem = f"interface {name} is no tap: 'ip tuntap add {name} mode tap' makes one"
+            case errno.ENOENT | errno.ENODEV | errno.ENXIO:
+                problem = f"{_TUN} is not there: load the module tun"
+            case _:
+                problem = f"interface {name} cannot be opened"
+        return _failed(self._pointer, problem, ex)
+
+
+def _failed(pointer: str, problem: str, ex: OSError) -> VmFailure:
+    return VmFailure(
+        ErrorCode.HOST_RESOURCE,
+        f"{pointer}: {problem}",
+        causes=(ex.strerror or str(ex),),
+        fields=(FieldError(pointer, problem),),
+    )
