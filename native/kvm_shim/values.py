@@ -137,7 +137,7 @@ class Event(NamedTuple):
         time_ns: When, by CLOCK_MONOTONIC.
         detail: KVM's reason, and its exit reason or the errno of KVM_RUN.
         source: The device's name or id, or what of KVM.
-        text: Of DEVICE_LOG: what to tell the operator.
+        text: Of PANICKED and DEVICE_LOG: what to tell the operator.
         registers: Of INTERNAL_ERROR and TRIPLE_FAULT.
     """
 

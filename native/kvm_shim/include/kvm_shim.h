@@ -235,7 +235,7 @@ typedef struct kvmshim_event {
      * ("kvm_run").
      */
     char source[32];
-    char text[128];              /* of DEVICE_LOG: a sentence */
+    char text[128];              /* of PANICKED and DEVICE_LOG: a sentence */
     kvmshim_registers registers; /* of INTERNAL_ERROR and TRIPLE_FAULT */
 } kvmshim_event;
 

@@ -74,15 +74,6 @@ int kvmshim_watchdog_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t
     return error_set(err, -ENOSYS, "kvmshim_watchdog_create is not built yet");
 }
 
-int kvmshim_pvpanic_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_device **device,
-    kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_pvpanic_create is not built yet");
-}
-
 int kvmshim_vsock_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t cid, int
     listener, const char *path, kvmshim_device **device, kvmshim_error *err)
 {

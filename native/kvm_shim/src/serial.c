@@ -15,8 +15,7 @@ struct serial_state {
     uint8_t modem_delta, overrun, thre_pending;
     uint8_t rx_count;
     struct serial_rx rx[SERIAL_FIFO_SIZE]; /* oldest first */
-    uint32_t tx_count;
-    uint8_t tx[SERIAL_TX_SIZE]; /* oldest first */
+    struct ring_state tx;
 } __attribute__((packed));
 
 /* ---- saved state ---------------------------------------------------------- */
@@ -27,7 +26,7 @@ static void serial_save(kvmshim_device *device, void *state)
     struct serial_state *saved = state;
 
     memset(saved, 0, sizeof(*saved));
-    pthread_mutex_lock(&serial->lock);
+    pthread_mutex_lock(&serial->line.lock);
     saved->ier = serial->ier;
     saved->fcr = serial->fcr;
     saved->lcr = serial->lcr;
@@ -41,10 +40,8 @@ static void serial_save(kvmshim_device *device, void *state)
     saved->rx_count = (uint8_t)serial->rx_count;
     for (uint32_t i = 0; i < serial->rx_count; i++)
         saved->rx[i] = serial->rx[(serial->rx_head + i) % SERIAL_FIFO_SIZE];
-    saved->tx_count = serial->tx.count;
-    for (uint32_t i = 0; i < serial->tx.count; i++)
-        saved->tx[i] = serial->tx.bytes[(serial->tx.head + i) % SERIAL_TX_SIZE];
-    pthread_mutex_unlock(&serial->lock);
+    ring_save(&serial->line.ring, &saved->tx);
+    pthread_mutex_unlock(&serial->line.lock);
 }
 
 static int serial_check(const struct serial_state *saved, kvmshim_error *err)
@@ -59,9 +56,9 @@ static int serial_check(const struct serial_state *saved, kvmshim_error *err)
     if ((saved->modem_delta & ~UART_MSR_ANY_DELTA) || saved->overrun > 1 || saved->thre_pending > 1)
         return error_set(err, -EINVAL, "serial state: MSR 0x%02x OE %u THRE %u",
                          saved->modem_delta, saved->overrun, saved->thre_pending);
-    if (saved->rx_count > capacity || saved->tx_count > SERIAL_TX_SIZE)
+    if (saved->rx_count > capacity || !ring_valid(&saved->tx))
         return error_set(err, -EINVAL, "serial state: %u bytes received, %u to send",
-                         saved->rx_count, saved->tx_count);
+                         saved->rx_count, saved->tx.count);
     for (uint32_t i = 0; i < saved->rx_count; i++)
         if (saved->rx[i].errors & ~UART_LSR_BI)
             return error_set(err, -EINVAL, "serial state: received byte %u has status 0x%02x", i,
@@ -77,7 +74,7 @@ static int serial_load(kvmshim_device *device, const void *state, kvmshim_error 
 
     if (rc < 0)
         return rc;
-    pthread_mutex_lock(&serial->lock);
+    pthread_mutex_lock(&serial->line.lock);
     serial->ier = saved->ier;
     serial->fcr = saved->fcr;
     serial->lcr = saved->lcr;
@@ -91,14 +88,10 @@ static int serial_load(kvmshim_device *device, const void *state, kvmshim_error 
     serial->rx_head = 0;
     serial->rx_count = saved->rx_count;
     memcpy(serial->rx, saved->rx, sizeof(serial->rx));
-    serial->tx_epoch++;
-    serial->tx.head = 0;
-    serial->tx.count = saved->tx_count;
-    memcpy(serial->tx.bytes, saved->tx, saved->tx_count);
-
+    line_load(&serial->line, &saved->tx);
     serial_refresh(serial);
-    pthread_mutex_unlock(&serial->lock);
-    serial_io_kick(serial);
+    pthread_mutex_unlock(&serial->line.lock);
+    line_kick(&serial->line);
     return 0;
 }
 
@@ -106,14 +99,22 @@ static int serial_load(kvmshim_device *device, const void *state, kvmshim_error 
 
 static int serial_pause(kvmshim_device *device, uint64_t deadline_ns)
 {
-    (void)deadline_ns; /* its input and output never block */
-    serial_io_request((struct serial *)device, SERIAL_PAUSE);
-    return 0;
+    return line_hold(&((struct serial *)device)->line, deadline_ns);
 }
 
 static void serial_resume(kvmshim_device *device)
 {
-    serial_io_request((struct serial *)device, SERIAL_RESUME);
+    line_release(&((struct serial *)device)->line);
+}
+
+static void serial_counters(kvmshim_device *device, struct counters *counters)
+{
+    struct serial *serial = (struct serial *)device;
+
+    line_counters(&serial->line, counters);
+    pthread_mutex_lock(&serial->line.lock);
+    counters_add(counters, serial->overruns, "overruns");
+    pthread_mutex_unlock(&serial->line.lock);
 }
 
 static void serial_destroy(kvmshim_device *device)
@@ -122,20 +123,7 @@ static void serial_destroy(kvmshim_device *device)
 
     bus_remove(device->vm, KVMSHIM_SPACE_PIO, serial->port, NULL);
     serial_io_stop(serial);
-    pthread_mutex_destroy(&serial->lock);
     free(serial);
-}
-
-static void serial_counters(kvmshim_device *device, struct counters *counters)
-{
-    struct serial *serial = (struct serial *)device;
-
-    pthread_mutex_lock(&serial->lock);
-    counters_add(counters, serial->transmitted, "transmitted");
-    counters_add(counters, serial->received, "received");
-    counters_add(counters, serial->dropped, "dropped");
-    counters_add(counters, serial->overruns, "overruns");
-    pthread_mutex_unlock(&serial->lock);
 }
 
 static const struct device_ops serial_ops = {
@@ -166,7 +154,6 @@ int kvmshim_serial_create(kvmshim_vm *vm, uint16_t port, uint32_t gsi, kvmshim_d
     serial->gsi = gsi;
     serial->mcr = UART_MCR_OUT2; /* as firmware leaves it */
     serial->thre = true;
-    pthread_mutex_init(&serial->lock, NULL);
 
     rc = serial_io_start(serial, err);
     if (rc < 0)
@@ -182,7 +169,6 @@ int kvmshim_serial_create(kvmshim_vm *vm, uint16_t port, uint32_t gsi, kvmshim_d
 stop_io:
     serial_io_stop(serial);
 free_serial:
-    pthread_mutex_destroy(&serial->lock);
     free(serial);
     return rc;
 }
@@ -200,12 +186,12 @@ int kvmshim_serial_attach(kvmshim_device *device, int input, int output, kvmshim
 {
     struct serial *serial = serial_of(device, "attach", err);
 
-    return serial ? serial_io_attach(serial, input, output, err) : -EINVAL;
+    return serial ? line_attach(&serial->line, input, output, err) : -EINVAL;
 }
 
 int kvmshim_serial_detach(kvmshim_device *device, kvmshim_error *err)
 {
     struct serial *serial = serial_of(device, "detach", err);
 
-    return serial ? serial_io_attach(serial, -1, -1, err) : -EINVAL;
+    return serial ? line_attach(&serial->line, -1, -1, err) : -EINVAL;
 }

@@ -44,7 +44,7 @@ static uint32_t serial_rx_trigger(const struct serial *serial)
 
 static bool serial_can_transmit(const struct serial *serial)
 {
-    return serial_loops(serial) || !serial->taker || serial->tx.count < SERIAL_TX_SIZE;
+    return serial_loops(serial) || line_room(&serial->line) > 0;
 }
 
 static uint8_t serial_lsr(const struct serial *serial)
@@ -106,9 +106,9 @@ void serial_update(struct serial *serial)
     serial_update_irq(serial);
     /* Only when all was read: more room for fewer wake-ups, and until then the guest has a
      * reason to read on. */
-    if (serial->rx_waits && serial->rx_count == 0 && serial_rx_room(serial)) {
-        serial->rx_waits = false;
-        serial_io_kick(serial);
+    if (serial->line.input_waits && serial->rx_count == 0 && serial_rx_room(serial)) {
+        serial->line.input_waits = false;
+        line_kick(&serial->line);
     }
 }
 
@@ -139,7 +139,6 @@ static void serial_rx_push(struct serial *serial, uint8_t byte, uint8_t errors)
 void serial_receive(struct serial *serial, uint8_t byte)
 {
     serial_rx_push(serial, byte, 0);
-    serial->received++;
 }
 
 static uint8_t serial_rx_pop(struct serial *serial)
@@ -155,17 +154,11 @@ static uint8_t serial_rx_pop(struct serial *serial)
 
 static void serial_tx_push(struct serial *serial, uint8_t byte)
 {
-    struct serial_ring *tx = &serial->tx;
+    struct line *line = &serial->line;
 
-    if (tx->count == SERIAL_TX_SIZE) {
-        serial->dropped++;
-        if (serial->taker) /* the guest did not heed THRE; what it sent before comes first */
-            return;
-        tx->head = (tx->head + 1) % SERIAL_TX_SIZE;
-        tx->count--;
-    }
-    tx->bytes[(tx->head + tx->count++) % SERIAL_TX_SIZE] = byte;
-    if (tx->count == 1 && serial->taker)
+    if (line_put(line, &byte, 1) == 0)
+        line->dropped++; /* the guest did not heed THRE; what it sent before comes first */
+    else if (line->ring.count == 1 && line->taker)
         serial_io_arm(serial);
 }
 
@@ -333,24 +326,24 @@ static void serial_read(void *opaque, uint64_t offset, uint8_t *data, uint32_t s
 {
     struct serial *serial = opaque;
 
-    pthread_mutex_lock(&serial->lock);
+    pthread_mutex_lock(&serial->line.lock);
     for (uint32_t i = 0; i < size; i++) {
         data[i] = serial_read_register(serial, offset + i);
         serial_update(serial);
     }
-    pthread_mutex_unlock(&serial->lock);
+    pthread_mutex_unlock(&serial->line.lock);
 }
 
 static void serial_write(void *opaque, uint64_t offset, const uint8_t *data, uint32_t size)
 {
     struct serial *serial = opaque;
 
-    pthread_mutex_lock(&serial->lock);
+    pthread_mutex_lock(&serial->line.lock);
     for (uint32_t i = 0; i < size; i++) {
         serial_write_register(serial, offset + i, data[i]);
         serial_update(serial);
     }
-    pthread_mutex_unlock(&serial->lock);
+    pthread_mutex_unlock(&serial->line.lock);
 }
 
 const struct bus_ops serial_bus_ops = {.read = serial_read, .write = serial_write};

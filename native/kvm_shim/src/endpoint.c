@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The I/O thread must never block, yet O_NONBLOCK belongs to the open file description,
+ * A device's thread must never block, yet O_NONBLOCK belongs to the open file description,
  * which a duplicate shares with the caller, and a terminal's with the shell that started the
  * caller and every program of that shell. So:
  *
@@ -12,7 +12,7 @@
  *    opened (a terminal of another user, no /proc): these get O_NONBLOCK on the shared
  *    description, and their old flags back at the end.
  */
-#include "serial_endpoint.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,28 +49,28 @@ static bool is_pollable(int fd)
     return pollable;
 }
 
-static int serial_kind_of(int fd, enum serial_kind *kind, kvmshim_error *err)
+static int endpoint_kind_of(int fd, enum endpoint_kind *kind, kvmshim_error *err)
 {
     struct stat status;
 
     if (fstat(fd, &status) < 0)
-        return error_set(err, -errno, "serial: fd %d", fd);
+        return error_set(err, -errno, "fd %d", fd);
     if (S_ISSOCK(status.st_mode)) {
         socklen_t length = sizeof(int);
         int type = 0;
 
         /* Others keep message boundaries: reading with little room would lose bytes. */
         if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
-            return error_set(err, -EINVAL, "serial: socket %d is not a stream", fd);
-        *kind = SERIAL_SOCKET;
+            return error_set(err, -EINVAL, "socket %d is not a stream", fd);
+        *kind = ENDPOINT_SOCKET;
     } else if (!is_pollable(fd)) {
-        *kind = SERIAL_FILE;
+        *kind = ENDPOINT_FILE;
     } else if (is_pty_master(fd)) {
-        *kind = SERIAL_PTY_MASTER;
+        *kind = ENDPOINT_PTY_MASTER;
     } else if (isatty(fd)) {
-        *kind = SERIAL_TTY;
+        *kind = ENDPOINT_TTY;
     } else {
-        *kind = SERIAL_PIPE;
+        *kind = ENDPOINT_PIPE;
     }
     return 0;
 }
@@ -101,44 +101,44 @@ static void make_pty_raw(int master)
     tcsetattr(master, TCSANOW, &modes);
 }
 
-int serial_endpoint_open(struct serial_endpoint *endpoint, int fd,
-                         enum serial_direction direction, kvmshim_error *err)
+int endpoint_open(struct endpoint *endpoint, int fd, enum endpoint_direction direction,
+                  kvmshim_error *err)
 {
-    int wrong = direction == SERIAL_INPUT ? O_WRONLY : O_RDONLY;
-    int mode = direction == SERIAL_INPUT ? O_RDONLY : O_WRONLY;
+    int wrong = direction == ENDPOINT_INPUT ? O_WRONLY : O_RDONLY;
+    int mode = direction == ENDPOINT_INPUT ? O_RDONLY : O_WRONLY;
     char path[sizeof("/proc/self/fd/") + 11];
     int flags;
     int rc;
 
-    *endpoint = (struct serial_endpoint){.fd = -1, .restore = -1};
+    *endpoint = (struct endpoint){.fd = -1, .restore = -1};
     if (fd < 0)
         return 0;
     flags = fcntl(fd, F_GETFL);
     if (flags < 0)
-        return error_set(err, -errno, "serial: fd %d", fd);
+        return error_set(err, -errno, "fd %d", fd);
     if ((flags & O_ACCMODE) == wrong)
-        return error_set(err, -EINVAL, "serial: fd %d is not open for %s", fd,
-                         direction == SERIAL_INPUT ? "reading" : "writing");
-    rc = serial_kind_of(fd, &endpoint->kind, err);
+        return error_set(err, -EINVAL, "fd %d is not open for %s", fd,
+                         direction == ENDPOINT_INPUT ? "reading" : "writing");
+    rc = endpoint_kind_of(fd, &endpoint->kind, err);
     if (rc < 0)
         return rc;
 
-    if (endpoint->kind == SERIAL_PIPE || endpoint->kind == SERIAL_TTY) {
+    if (endpoint->kind == ENDPOINT_PIPE || endpoint->kind == ENDPOINT_TTY) {
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         endpoint->fd = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     }
     if (endpoint->fd < 0) {
         endpoint->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         if (endpoint->fd < 0)
-            return error_set(err, -errno, "serial: duplicate fd %d", fd);
-        endpoint->shared = endpoint->kind != SERIAL_SOCKET && endpoint->kind != SERIAL_FILE;
+            return error_set(err, -errno, "duplicate fd %d", fd);
+        endpoint->shared = endpoint->kind != ENDPOINT_SOCKET && endpoint->kind != ENDPOINT_FILE;
     }
-    if (endpoint->kind == SERIAL_PTY_MASTER)
+    if (endpoint->kind == ENDPOINT_PTY_MASTER)
         touch_pty_slave(endpoint->fd);
     return 0;
 }
 
-void serial_endpoint_activate(struct serial_endpoint *endpoint)
+void endpoint_activate(struct endpoint *endpoint)
 {
     int flags;
 
@@ -150,47 +150,52 @@ void serial_endpoint_activate(struct serial_endpoint *endpoint)
         endpoint->restore = flags;
 }
 
-void serial_endpoint_close(struct serial_endpoint *endpoint)
+void endpoint_close(struct endpoint *endpoint)
 {
     if (endpoint->fd < 0)
         return;
     if (endpoint->restore >= 0)
         fcntl(endpoint->fd, F_SETFL, endpoint->restore);
     close(endpoint->fd);
-    *endpoint = (struct serial_endpoint){.fd = -1, .restore = -1};
+    *endpoint = (struct endpoint){.fd = -1, .restore = -1};
 }
 
-ssize_t serial_endpoint_read(const struct serial_endpoint *endpoint, void *data, size_t size)
+ssize_t endpoint_read(const struct endpoint *endpoint, void *data, size_t size)
 {
     ssize_t count;
 
     do {
-        count = endpoint->kind == SERIAL_SOCKET ? recv(endpoint->fd, data, size, MSG_DONTWAIT)
+        count = endpoint->kind == ENDPOINT_SOCKET ? recv(endpoint->fd, data, size, MSG_DONTWAIT)
                                                 : read(endpoint->fd, data, size);
     } while (count < 0 && errno == EINTR);
     return count < 0 ? -errno : count;
 }
 
-ssize_t serial_endpoint_write(const struct serial_endpoint *endpoint, const void *data,
-                              size_t size)
+ssize_t endpoint_write(const struct endpoint *endpoint, const void *data, size_t size)
 {
     ssize_t count;
 
     do {
-        count = endpoint->kind == SERIAL_SOCKET
+        count = endpoint->kind == ENDPOINT_SOCKET
                     ? send(endpoint->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
                     : write(endpoint->fd, data, size);
     } while (count < 0 && errno == EINTR);
     return count < 0 ? -errno : count;
 }
 
-bool serial_endpoint_returned(const struct serial_endpoint *endpoint)
+bool endpoint_returned(const struct endpoint *endpoint)
 {
     struct pollfd status = {.fd = endpoint->fd};
 
     if (poll(&status, 1, 0) < 0 || (status.revents & POLLHUP))
         return false;
-    if (endpoint->kind == SERIAL_PTY_MASTER)
+    if (endpoint->kind == ENDPOINT_PTY_MASTER)
         make_pty_raw(endpoint->fd);
     return true;
+}
+
+bool endpoint_window(const struct endpoint *endpoint, struct winsize *window)
+{
+    return endpoint->kind == ENDPOINT_PTY_MASTER && endpoint_usable(endpoint) &&
+           ioctl(endpoint->fd, TIOCGWINSZ, window) == 0;
 }
