@@ -188,7 +188,7 @@ class Vm:
         return self.machine
 
     def _open(self) -> Terminal:
-        terminal = self._terminal = open_terminal("the serial port", self._config.serial)
+        terminal = self._terminal = open_terminal("/serial", self._config.serial)
         for wanted in wanted_devices(self._config):
             backend = wanted.kind.open(wanted, self._config, self._devices)
             self._devices = (*self._devices, Installed(wanted, backend))

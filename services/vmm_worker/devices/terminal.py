@@ -16,7 +16,7 @@ import tty
 from typing import Any, ClassVar, Final, Protocol
 
 from ipc_protocol.config_devices import SerialMode
-from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from ipc_protocol.listener import SocketPath
 
 __all__ = [
@@ -80,6 +80,10 @@ class Terminal:
         else:
             port.attach(self.input, self.output)
 
+    def window(self) -> tuple[int, int] | None:
+        """Return the columns and rows of its window, if it has one that we can ask for."""
+        return None
+
     def accept(self) -> bool:
         """Take a waiting client, and say whether the descriptors changed."""
         return False
@@ -111,6 +115,13 @@ class OwnTerminal(Terminal):
             OwnTerminal._modes = termios.tcgetattr(_STDIN)
             tty.setraw(_STDIN, termios.TCSANOW)
 
+    def window(self) -> tuple[int, int] | None:
+        """Return the size of the terminal's window."""
+        try:
+            return os.get_terminal_size(_STDOUT)
+        except OSError:
+            return None  # A file, a pipe, a terminal whose window was closed.
+
     def close(self) -> None:
         """Restore the terminal."""
         if self.input == _STDIN:
@@ -129,7 +140,7 @@ class OwnTerminal(Terminal):
 class FileTerminal(Terminal):
     """A file, written from its start."""
 
-    def __init__(self, owner: str, path: str) -> None:
+    def __init__(self, path: str) -> None:
         # O_NONBLOCK: a FIFO without a reader is an error, not a wait without end.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
         try:
@@ -137,7 +148,7 @@ class FileTerminal(Terminal):
         except OSError as ex:
             raise VmFailure(
                 ErrorCode.FILE_UNAVAILABLE,
-                f"{owner}'s file {path} cannot be opened",
+                f"the file {path} cannot be opened",
                 causes=(_reason(ex),),
             ) from ex
 
@@ -151,13 +162,13 @@ class FileTerminal(Terminal):
 class PtyTerminal(Terminal):
     """A new pseudo-terminal; clients open its path."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self) -> None:
         try:
             main, client_end = os.openpty()
         except OSError as ex:
             raise VmFailure(
                 ErrorCode.HOST_RESOURCE,
-                f"{owner}'s pseudo-terminal cannot be opened",
+                "a pseudo-terminal cannot be opened",
                 causes=(_reason(ex),),
             ) from ex
         tty.setraw(client_end, termios.TCSANOW)
@@ -235,30 +246,41 @@ class NullTerminal(Terminal):
             self.output = -1
 
 
-def open_terminal(owner: str, config: TerminalConfig, *, stdin: bool = True) -> Terminal:
+def open_terminal(pointer: str, config: TerminalConfig, *, stdin: bool = True) -> Terminal:
     """Open what the configuration names.
 
     Args:
-        owner: Whose it is, for people: "the serial port".
-        config: The owner's configuration.
-        stdin: Whether the owner may read the worker's stdin.
+        pointer: Where in the request the configuration is: "/serial".
+        config: The configuration of a serial port or console.
+        stdin: Whether it may read the worker's stdin.
 
     Raises:
         VmFailure: ``file_unavailable`` or ``host_resource`` when it cannot be had.
     """
-    match config.mode:
-        case SerialMode.TTY:
-            return OwnTerminal(stdin=stdin)
-        case SerialMode.FILE:
-            return FileTerminal(owner, config.file or "")
-        case SerialMode.PTY:
-            return PtyTerminal(owner)
-        case SerialMode.SOCKET:
-            return SocketTerminal(config.socket or "")
-        case SerialMode.NULL:
-            return NullTerminal()
-        case SerialMode.OFF:
-            return Terminal()
+    field = f"{pointer}/mode"
+    try:
+        match config.mode:
+            case SerialMode.TTY:
+                return OwnTerminal(stdin=stdin)
+            case SerialMode.FILE:
+                field = f"{pointer}/file"
+                return FileTerminal(config.file or "")
+            case SerialMode.PTY:
+                return PtyTerminal()
+            case SerialMode.SOCKET:
+                field = f"{pointer}/socket"
+                return SocketTerminal(config.socket or "")
+            case SerialMode.NULL:
+                return NullTerminal()
+            case SerialMode.OFF:
+                return Terminal()
+    except VmFailure as ex:
+        raise VmFailure(
+            ex.error.code,
+            f"{field}: {ex.error.message}",
+            causes=ex.error.causes,
+            fields=(FieldError(field, ex.error.message),),
+        ) from ex
 
 
 def _in_background(terminal: int) -> bool:

@@ -36,13 +36,13 @@ def _no_leaks() -> Iterator[None]:
 
 def failure(config: SerialConfig) -> VmFailure:
     with pytest.raises(VmFailure) as caught:
-        open_terminal("the console", config)
+        open_terminal("/console", config)
     return caught.value
 
 
 @pytest.mark.parametrize("mode", [SerialMode.OFF, SerialMode.NULL])
 def test_modes_without_a_peer(mode: SerialMode) -> None:
-    terminal = open_terminal("the console", SerialConfig(mode=mode))
+    terminal = open_terminal("/console", SerialConfig(mode=mode))
     assert terminal.input == -1
     assert (terminal.output == -1) == (mode is SerialMode.OFF)
     assert terminal.path is None
@@ -56,14 +56,14 @@ def test_modes_without_a_peer(mode: SerialMode) -> None:
 def test_a_file_is_written_from_its_start_and_is_not_for_others(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("what was there")
-    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.FILE, file=str(path)))
+    terminal = open_terminal("/console", SerialConfig(mode=SerialMode.FILE, file=str(path)))
     os.write(terminal.output, b"new")
     path.write_text("")  # as log rotation does
     os.write(terminal.output, b"newer")
     terminal.close()
     assert path.read_text() == "newer"
     path.unlink()
-    open_terminal("the console", SerialConfig(mode=SerialMode.FILE, file=str(path))).close()
+    open_terminal("/console", SerialConfig(mode=SerialMode.FILE, file=str(path))).close()
     assert stat.S_IMODE(path.stat().st_mode) & 0o027 == 0
 
 
@@ -79,11 +79,12 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     ex = failure(SerialConfig(mode=SerialMode.FILE, file=str(path)))
     assert ex.error.code is ErrorCode.FILE_UNAVAILABLE
     assert str(path) in ex.error.message
+    assert [field.pointer for field in ex.error.fields] == ["/console/file"]
     assert ex.error.causes
 
 
 def test_a_pty_is_raw_and_stays_so_between_clients() -> None:
-    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.PTY))
+    terminal = open_terminal("/console", SerialConfig(mode=SerialMode.PTY))
     assert terminal.path is not None
     assert terminal.input == terminal.output
     for _ in range(2):
@@ -100,7 +101,7 @@ def test_a_pty_is_raw_and_stays_so_between_clients() -> None:
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[tuple[SocketTerminal, str]]:
     path = str(tmp_path / "serial.sock")
-    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.SOCKET, socket=path))
+    terminal = open_terminal("/console", SerialConfig(mode=SerialMode.SOCKET, socket=path))
     assert isinstance(terminal, SocketTerminal)
     yield terminal, path
     terminal.close()
@@ -166,6 +167,7 @@ def test_a_socket_in_use_is_left_alone(listening: tuple[SocketTerminal, str]) ->
     ex = failure(SerialConfig(mode=SerialMode.SOCKET, socket=listening[1]))
     assert ex.error.code is ErrorCode.HOST_RESOURCE
     assert listening[1] in ex.error.message
+    assert [field.pointer for field in ex.error.fields] == ["/console/socket"]
     with connect(listening[1]):
         accept(listening[0])
 
@@ -174,7 +176,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "stale.sock")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
-    terminal = open_terminal("the console", SerialConfig(mode=SerialMode.SOCKET, socket=path))
+    terminal = open_terminal("/console", SerialConfig(mode=SerialMode.SOCKET, socket=path))
     with connect(path):
         accept(terminal)
     terminal.close()
@@ -202,12 +204,12 @@ if place == "background":
     if child:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     os.setpgid(0, 0)
-terminal = open_terminal("the console", SerialConfig(mode=SerialMode.TTY))
+terminal = open_terminal("/console", SerialConfig(mode=SerialMode.TTY))
 assert (terminal.input, terminal.output) == (0, 1)
 os.write(2, b"cooked" if termios.tcgetattr(0)[3] & termios.ICANON else b"raw")
 assert not terminal.hang_up()
 modes = termios.tcgetattr(0)
-other = open_terminal("the serial port", SerialConfig(mode=SerialMode.TTY), stdin=False)
+other = open_terminal("/serial", SerialConfig(mode=SerialMode.TTY), stdin=False)
 assert (other.input, other.output) == (-1, 1)
 other.close()
 assert termios.tcgetattr(0) == modes
