@@ -5,13 +5,16 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz build clean
+.PHONY: help demo demo-debian test lint bench fuzz build clean
 
 help:    ## this list
-	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: build  ## boot a Debian kernel over the API, step by step (KERNEL=, INITRAMFS= replace the guest)
 	@$(PYTHON) -m scripts.demo
+
+demo-debian: build  ## boot a Debian from a disk, ping it, reach it by SSH, power it off
+	@$(PYTHON) -m scripts.demo_debian
 
 test:    ## run every tier of tests; TIERS="unit kvm" picks some
 	@scripts/setup --fuzz

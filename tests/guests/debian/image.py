@@ -3,6 +3,7 @@
 
 import os
 import shlex
+import subprocess
 import tarfile
 from dataclasses import dataclass
 from functools import partial
@@ -60,11 +61,21 @@ class Debian:
     vmlinux: Path
     initramfs: Path
     disk: Path
-    """A sparse raw image: copy it with its holes."""
+    """A sparse raw image, to be copied."""
     key: Path
     """The private key of root's."""
     known_hosts: Path
-    """The guest's key, under the name that ``HostKeyAlias=velum`` gives it."""
+    """The guest's key, under the name "velum" for any address."""
+
+    def ssh(self, address: str, *command: str) -> list[str]:
+        """Return the command that runs a command in the guest as root."""
+        options = ("BatchMode=yes", "HostKeyAlias=velum", f"UserKnownHostsFile={self.known_hosts}")
+        flags = [argument for option in options for argument in ("-o", option)]
+        return ["ssh", "-i", str(self.key), *flags, f"root@{address}", *command]
+
+    def copy_disk(self, target: Path) -> None:
+        """Make a disk that may be written to; takes the space of what is in use."""
+        subprocess.run(["cp", "--sparse=always", self.disk, target], check=True)
 
 
 def debian() -> Debian:

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sends back what comes in on a vsock port, for as many connections as there
- * are: a process for each, which ends with the half that its peer closes.
+ * Sends back what comes in on vsock connections, each until its peer closes its
+ * half of it:
+ *
+ *     vsock_echo listen PORT     of all that come, a process for each
+ *     vsock_echo connect PORT    of one to the host
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,7 +18,7 @@
 #define BACKLOG 1024
 #define CHUNK 65536
 
-static void echo(int peer)
+static int echo(int peer)
 {
     static char data[CHUNK];
     ssize_t got;
@@ -24,33 +28,47 @@ static void echo(int peer)
             ssize_t now = write(peer, data + sent, (size_t)(got - sent));
 
             if (now < 0)
-                exit(1);
+                return 1;
             sent += now;
         }
     }
-    exit(got != 0);
+    return got != 0;
 }
 
-int main(int argc, char **argv)
+static int serve(int listener)
 {
-    struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY};
-    int listener = socket(AF_VSOCK, SOCK_STREAM, 0);
-
-    if (argc != 2)
-        return 2;
-    address.svm_port = (unsigned int)strtoul(argv[1], NULL, 10);
-    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, BACKLOG)) {
-        perror("vsock_echo");
-        return 1;
-    }
     signal(SIGCHLD, SIG_IGN);
     for (;;) {
         int peer = accept(listener, NULL, NULL);
 
-        if (peer >= 0 && fork() == 0) {
+        if (peer < 0)
+            return 1;
+        if (fork() == 0) {
             close(listener);
-            echo(peer);
+            return echo(peer);
         }
         close(peer);
     }
+}
+
+int main(int argc, char **argv)
+{
+    struct sockaddr_vm address = {.svm_family = AF_VSOCK};
+    const struct sockaddr *name = (struct sockaddr *)&address;
+    int end = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+    if (argc != 3)
+        return 2;
+    address.svm_port = (unsigned int)strtoul(argv[2], NULL, 10);
+    if (strcmp(argv[1], "connect") == 0) {
+        address.svm_cid = VMADDR_CID_HOST;
+        if (connect(end, name, sizeof(address)) == 0)
+            return echo(end);
+    } else {
+        address.svm_cid = VMADDR_CID_ANY;
+        if (bind(end, name, sizeof(address)) == 0 && listen(end, BACKLOG) == 0)
+            return serve(end);
+    }
+    perror("vsock_echo");
+    return 1;
 }
