@@ -32,48 +32,6 @@ int kvmshim_block_engine(kvmshim_device *block, kvmshim_error *err)
     return error_set(err, -ENOSYS, "kvmshim_block_engine is not built yet");
 }
 
-int kvmshim_console_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_device **device,
-    kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_console_create is not built yet");
-}
-
-int kvmshim_console_attach(kvmshim_device *console, int input, int output, kvmshim_error *err)
-{
-    (void)console;
-    (void)input;
-    (void)output;
-    return error_set(err, -ENOSYS, "kvmshim_console_attach is not built yet");
-}
-
-int kvmshim_console_detach(kvmshim_device *console, kvmshim_error *err)
-{
-    (void)console;
-    return error_set(err, -ENOSYS, "kvmshim_console_detach is not built yet");
-}
-
-int kvmshim_console_resize(kvmshim_device *console, uint16_t columns, uint16_t rows,
-    kvmshim_error *err)
-{
-    (void)console;
-    (void)columns;
-    (void)rows;
-    return error_set(err, -ENOSYS, "kvmshim_console_resize is not built yet");
-}
-
-int kvmshim_watchdog_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t timeout_ms,
-    kvmshim_device **device, kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)timeout_ms;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_watchdog_create is not built yet");
-}
-
 int kvmshim_vsock_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t cid, int
     listener, const char *path, kvmshim_device **device, kvmshim_error *err)
 {
