@@ -16,14 +16,14 @@ from tests.support.console import Console
 from tests.support.guests import COUNTERS, build
 from tests.support.pvh import boot_pvh
 
-__all__ = ["MEMORY", "GuestVm", "cpuid"]
+__all__ = ["MEMORY", "GuestVm", "cpuid", "move"]
 
 MEMORY = 4 << 20
 """RAM of a tiny guest: the image is at 1 MiB, the counters are at 2 MiB."""
 
 _PCI_WINDOW = 0xC000_0000
 _BAR_SIZE = 512 << 10
-
+_DRIVERS = {kvm_shim.EventKind.DEVICE_ACTIVATED, kvm_shim.EventKind.DEVICE_RESET}
 _ECX_TSC_DEADLINE = 1 << 24
 _ECX_HYPERVISOR = 1 << 31
 
@@ -120,9 +120,14 @@ class GuestVm:
     def expect_event(
         self, kind: kvm_shim.EventKind, source: str, timeout: float = 20.0
     ) -> kvm_shim.Event:
-        """Wait for the next event and check what and whose it is."""
+        """Wait for the next event and check what and whose it is.
+
+        That a driver takes a device or gives it back is passed over unless it is expected.
+        """
         deadline = time.monotonic() + timeout
-        while (event := self.vm.next_event()) is None:
+        while (event := self.vm.next_event()) is None or event.kind in _DRIVERS - {kind}:
+            if event is not None:
+                continue
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.vm.event_fd], [], [], left)[0]:
                 self.console.read()
@@ -158,3 +163,13 @@ class GuestVm:
             yield fd
         finally:
             os.close(fd)
+
+
+def move(source: GuestVm, target: GuestVm) -> None:
+    """Copy everything there is of a paused guest to a VM that has not been started."""
+    target.vm.write_memory(0, source.vm.read_memory(0, MEMORY))
+    target.vm.load(source.vm.save())
+    for index in range(source.vcpus):
+        target.vm.load_vcpu(index, source.vm.save_vcpu(index))
+    for name, device in source.devices.items():
+        target.devices[name].load(device.save())

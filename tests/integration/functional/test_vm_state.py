@@ -8,21 +8,11 @@ import re
 import pytest
 
 from kvm_shim import ShimError
-from tests.support.machines import MEMORY, GuestVm
+from tests.support.machines import GuestVm, move
 
 pytestmark = pytest.mark.kvm
 
 LINE = re.compile(rb"count (\d+)\n")
-
-
-def move(source, target):
-    """Copy everything there is of a paused guest to a VM that has not been started."""
-    target.vm.write_memory(0, source.vm.read_memory(0, MEMORY))
-    target.vm.load(source.vm.save())
-    for index in range(source.vcpus):
-        target.vm.load_vcpu(index, source.vm.save_vcpu(index))
-    for name, device in source.devices.items():
-        target.devices[name].load(device.save())
 
 
 @pytest.mark.parametrize("vcpus", [1, 2])
