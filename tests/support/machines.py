@@ -51,6 +51,7 @@ class GuestVm:
         vcpus: How many; the guest is told by ``cpus=N`` on its command line.
         cmdline: More of the command line.
         memory: Bytes of RAM from address 0.
+        flags: How the host has it.
         connected: Whether the serial port starts out attached to the console.
     """
 
@@ -61,13 +62,14 @@ class GuestVm:
         vcpus: int = 1,
         cmdline: str = "",
         memory: int = MEMORY,
+        flags: kvm_shim.MemoryFlag = kvm_shim.MemoryFlag(0),  # noqa: B008 - immutable
         connected: bool = True,
     ) -> None:
         self._cleanup = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             self.vm = stack.enter_context(kvm_shim.Vm())
             self.vcpus = vcpus
-            self.vm.add_memory(0, memory)
+            self.vm.add_memory(0, memory, flags)
             supported = kvm_shim.supported_cpuid()
             for index in range(vcpus):
                 self.vm.create_vcpu(index, index)

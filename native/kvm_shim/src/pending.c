@@ -44,40 +44,6 @@ int kvmshim_vsock_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t ci
     return error_set(err, -ENOSYS, "kvmshim_vsock_create is not built yet");
 }
 
-int kvmshim_balloon_create(kvmshim_vm *vm, const kvmshim_place *place, const
-    kvmshim_balloon_config *config, kvmshim_device **device, kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)config;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_balloon_create is not built yet");
-}
-
-int kvmshim_balloon_resize(kvmshim_device *balloon, uint64_t size, kvmshim_error *err)
-{
-    (void)balloon;
-    (void)size;
-    return error_set(err, -ENOSYS, "kvmshim_balloon_resize is not built yet");
-}
-
-int kvmshim_balloon_actual(kvmshim_device *balloon, uint64_t *size, kvmshim_error *err)
-{
-    (void)balloon;
-    (void)size;
-    return error_set(err, -ENOSYS, "kvmshim_balloon_actual is not built yet");
-}
-
-int kvmshim_pmem_create(kvmshim_vm *vm, const kvmshim_place *place, const kvmshim_pmem_config
-    *config, kvmshim_device **device, kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)config;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_pmem_create is not built yet");
-}
-
 int limiter_of(kvmshim_device *device, struct limiter **limiter, kvmshim_error *err)
 {
     *limiter = NULL;
