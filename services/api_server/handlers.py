@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -14,15 +13,11 @@ from api_server.failure import failure
 from api_server.hosts import authority
 from api_server.peers import Peers
 from api_server.routes import NOT_BUILT, ROUTES, Route
-from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.messages import SIGNATURES
-from ipc_protocol.validation import parse_config
+from ipc_protocol.validation import PARSERS
 
-__all__ = ["PARSERS", "Handler"]
-
-PARSERS: dict[type, Callable[[object], object]] = {VmConfig: parse_config}
-"""How each type of request body is made from plain JSON values."""
+__all__ = ["Handler"]
 
 
 class Handler:

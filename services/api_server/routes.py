@@ -52,6 +52,7 @@ ROUTES: dict[str, Route] = {
         _change(Operation.VM_DELETE),
         _change(Operation.VM_POWER_BUTTON),
         _change(Operation.VM_NMI),
+        _change(Operation.VM_RESIZE),
     )
 }
 
@@ -70,7 +71,6 @@ NOT_BUILT: frozenset[str] = frozenset(
         "vm.coredump",
         "vm.receive-migration",
         "vm.remove-device",
-        "vm.resize",
         "vm.resize-disk",
         "vm.resize-zone",
         "vm.restore",

@@ -42,6 +42,7 @@ _ROWS: Final[dict[Operation, tuple[ErrorCode | None, ...]]] = {
     Operation.VM_REBOOT: (_none, _stopped, _ok, _ok, _stopped),
     Operation.VM_POWER_BUTTON: (_none, _stopped, _ok, _ok, _stopped),
     Operation.VM_NMI: (_none, _stopped, _ok, _ok, _stopped),
+    Operation.VM_RESIZE: (_none, _ok, _ok, _ok, _ok),
 }
 
 TABLE: Final[Mapping[tuple[VmState | None, Operation], ErrorCode | None]] = MappingProxyType(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import time
 from contextlib import ExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
@@ -17,6 +17,9 @@ from kvm_shim import GedFlag, ShimError
 from vmm_worker.devices.kinds import Installed, shown, wanted_devices
 from vmm_worker.devices.terminal import Terminal, open_terminal
 from vmm_worker.machine.build import Machine, build_machine
+
+if TYPE_CHECKING:
+    from vmm_worker.devices.balloon import Balloon
 
 __all__ = ["Vm"]
 
@@ -133,6 +136,25 @@ class Vm:
         """Tell the guest that its power button was pressed."""
         self._running.ged.notify(GedFlag.POWER)
 
+    @property
+    def ballooned(self) -> int:
+        """Bytes of RAM that the guest has given back at present."""
+        machine, balloon = self.machine, self._balloon
+        if machine is None or balloon is None:
+            return 0
+        try:
+            return balloon.actual
+        except ShimError:
+            if self.machine is machine:
+                raise
+            return 0  # It was closed meanwhile by an operation.
+
+    def resize(self, config: VmConfig) -> None:
+        """Take over a configuration whose balloon may have another size."""
+        if self._balloon is not None and config.balloon is not None:
+            self._balloon.resize(config.balloon.size)
+        self._config = config
+
     def ready(self, descriptor: int) -> None:
         """Take what waits at one of the descriptors."""
         terminal = self._terminal
@@ -187,6 +209,11 @@ class Vm:
             raise RuntimeError("the VM has no machine")
         return self.machine
 
+    @property
+    def _balloon(self) -> Balloon | None:
+        found = (backend for wanted, backend in self._devices if wanted.kind.field == "balloon")
+        return cast("Balloon | None", next(found, None))
+
     def _open(self) -> Terminal:
         terminal = self._terminal = open_terminal("/serial", self._config.serial)
         for wanted in wanted_devices(self._config):
@@ -211,8 +238,9 @@ class Vm:
             }
             if index == 0:
                 first_run_ns = vcpu.first_run_ns
-        if machine.serial is not None:
-            counters["__serial"] = machine.serial.counters()
+        for name, device in machine.devices.items():
+            if counted := device.counters():
+                counters[name] = counted
         boot: dict[str, int] = {}
         if first_run_ns:
             boot["first_instruction_us"] = self._since_request_us(first_run_ns)

@@ -11,13 +11,22 @@ from typing import NamedTuple
 import msgspec
 
 from ipc_protocol.config import VmConfig
-from ipc_protocol.messages import GuestStop, Operation, VmCounters, VmInfo, VmmPing, VmState
+from ipc_protocol.messages import (
+    GuestStop,
+    Operation,
+    VmCounters,
+    VmInfo,
+    VmmPing,
+    VmResize,
+    VmState,
+)
 from ipc_protocol.version import BUILD_VERSION, VERSION
 from kvm_shim import Event, EventKind
 from vmm_worker import transitions
 from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
+from vmm_worker.resize import check_running, resized
 from vmm_worker.vm import Vm
 
 __all__ = ["GuestReboot", "Standing", "Vmm"]
@@ -95,6 +104,8 @@ class Vmm:
             self._boot(received_ns)
         elif operation is Operation.VM_REBOOT:
             self._reboot(received_ns)
+        elif operation is Operation.VM_RESIZE:
+            self._resize(body)
         else:
             self._changes[operation]()
         _log.info("%s done; state: %s", operation, self.standing.state or "no VM")
@@ -177,10 +188,14 @@ class Vmm:
         config, state = standing.config, standing.state
         if config is None or state is None:
             raise RuntimeError("a VM without a configuration")
+        ballooned = 0
+        if standing.vm is not None:
+            ballooned = standing.vm.ballooned
+            config = standing.vm.shown_config
         return VmInfo(
-            config=config if standing.vm is None else standing.vm.shown_config,
+            config=config,
             state=state,
-            memory_actual_size=config.memory.size,
+            memory_actual_size=config.memory.size - ballooned,
             boots=standing.boots,
             last_stop=standing.last_stop,
             last_panic=standing.last_panic,
@@ -232,6 +247,17 @@ class Vmm:
 
     def _nmi(self) -> None:
         self._vm.nmi()
+
+    def _resize(self, body: object) -> None:
+        standing = self.standing
+        if not isinstance(body, VmResize) or standing.config is None:
+            raise TypeError(f"vm.resize got {type(body).__name__}")
+        if standing.vm is not None:
+            check_running(standing.config, body)
+        config = resized(standing.config, body)
+        if standing.vm is not None:
+            standing.vm.resize(config)
+        self.standing = standing._replace(config=config)
 
     def _shutdown(self) -> None:
         self._end(VmState.CREATED)

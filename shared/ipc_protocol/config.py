@@ -32,7 +32,9 @@ __all__ = [
     "CpuTopology",
     "CpusConfig",
     "MemoryConfig",
+    "MemorySize",
     "PayloadConfig",
+    "VcpuCount",
     "VmConfig",
 ]
 
@@ -41,6 +43,9 @@ MIB = 1 << 20
 
 VcpuCount = Annotated[int, Meta(ge=1, le=254)]
 """8-bit APIC ids, of which 255 is the broadcast and one the I/O APIC's."""
+
+MemorySize = Annotated[int, Meta(ge=2 * MIB, multiple_of=4 * KIB)]
+"""Bytes; a kernel is loaded at 1 MiB and needs some room above it."""
 
 
 class CpuTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +72,7 @@ class CpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The guest's RAM. It is never merged by KSM."""
 
-    size: Annotated[int, Meta(ge=2 * MIB, multiple_of=4 * KIB)]
-    """Bytes; a kernel is loaded at 1 MiB and needs some room above it."""
+    size: MemorySize
     mergeable: bool = False
     """Only false is possible: merging pages across guests leaks what is in them."""
     shared: bool = False

@@ -16,6 +16,7 @@ from msgspec import Meta
 __all__ = [
     "MAX_PCI_DEVICES",
     "BalloonConfig",
+    "BalloonSize",
     "ConsoleConfig",
     "DiskConfig",
     "ImageType",
@@ -41,6 +42,7 @@ Path = Annotated[str, Meta(min_length=1, max_length=4095)]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=31)]
 QueueSize = Annotated[int, Meta(ge=4, le=1024)]
 """A power of two. The upper bound is ours: it bounds what one chain of descriptors costs."""
+BalloonSize = Annotated[int, Meta(ge=0, multiple_of=4096)]
 Count = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
@@ -187,7 +189,7 @@ class ConsoleConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=
 class BalloonConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Memory that the guest gives back to the host."""
 
-    size: Annotated[int, Meta(ge=0, multiple_of=4096)]
+    size: BalloonSize
     """Bytes asked from the guest."""
     deflate_on_oom: bool = False
     free_page_reporting: bool = False

@@ -10,10 +10,9 @@ import msgpack
 import msgspec
 
 from ipc_protocol import codec
-from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import SIGNATURES, Operation
-from ipc_protocol.validation import parse_config
+from ipc_protocol.validation import PARSERS
 from ipc_protocol.version import PROTOCOL_VERSION
 
 __all__ = [
@@ -188,4 +187,4 @@ def _operation(name: object) -> Operation:
 
 def _body(operation: Operation, body: object) -> object:
     expected = SIGNATURES[operation].request
-    return parse_config(body) if expected is VmConfig else codec.convert(body, expected)
+    return codec.convert(body, None) if expected is None else PARSERS[expected](body)

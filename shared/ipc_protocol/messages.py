@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from ipc_protocol.config import VmConfig
+from ipc_protocol.config import MemorySize, VcpuCount, VmConfig
+from ipc_protocol.config_devices import BalloonSize
 
 __all__ = [
     "SIGNATURES",
@@ -16,6 +17,7 @@ __all__ = [
     "Signature",
     "VmCounters",
     "VmInfo",
+    "VmResize",
     "VmState",
     "VmmPing",
 ]
@@ -37,6 +39,7 @@ class Operation(StrEnum):
     VM_DELETE = "vm.delete"
     VM_POWER_BUTTON = "vm.power-button"
     VM_NMI = "vm.nmi"
+    VM_RESIZE = "vm.resize"
 
 
 class VmState(StrEnum):
@@ -84,6 +87,16 @@ class VmInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """The crash that the guest's kernel reported since its last boot; it may run on."""
 
 
+class VmResize(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of ``vm.resize``; what is not given stays as it is."""
+
+    desired_vcpus: VcpuCount | None = None
+    desired_ram: MemorySize | None = None
+    """Bytes."""
+    desired_balloon: BalloonSize | None = None
+    """Bytes that the guest is asked to give up."""
+
+
 VmCounters = dict[str, dict[str, int]]
 """``vm.counters``: device id -> counter name -> value."""
 
@@ -113,4 +126,5 @@ SIGNATURES: dict[Operation, Signature] = {
     Operation.VM_DELETE: Signature(None, None, reads=False, timeout=30.0),
     Operation.VM_POWER_BUTTON: Signature(None, None, reads=False, timeout=10.0),
     Operation.VM_NMI: Signature(None, None, reads=False, timeout=10.0),
+    Operation.VM_RESIZE: Signature(VmResize, None, reads=False, timeout=10.0),
 }

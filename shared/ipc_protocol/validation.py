@@ -17,10 +17,11 @@ from msgspec import inspect
 from ipc_protocol import rules, rules_devices
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.messages import VmResize
 from ipc_protocol.rules import Rule
 from ipc_protocol.unsupported import UNSUPPORTED, Node, asks_for_nothing
 
-__all__ = ["MAX_ERRORS", "parse_config"]
+__all__ = ["MAX_ERRORS", "PARSERS", "parse_config", "parse_resize"]
 
 MAX_ERRORS: Final = 100
 """Fields named in one answer; of a document that is all errors, these are enough."""
@@ -28,7 +29,8 @@ MAX_ERRORS: Final = 100
 _SHOWN: Final = 64
 """Characters of a client's own text that are repeated to it."""
 _CONSTANTS: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
-_DESCRIPTION: Final = inspect.type_info(VmConfig)
+_CONFIG: Final = inspect.type_info(VmConfig)
+_RESIZE: Final = inspect.type_info(VmResize)
 
 
 def parse_config(document: object) -> VmConfig:
@@ -40,7 +42,7 @@ def parse_config(document: object) -> VmConfig:
             field at fault.
     """
     walk = _Walk()
-    clean = walk.value(document, _DESCRIPTION, "", UNSUPPORTED)
+    clean = walk.value(document, _CONFIG, "", UNSUPPORTED)
     invalid = [*walk.invalid, *walk.broken(rules.RULES), *walk.broken(rules_devices.RULES)]
     clashes = walk.broken(rules_devices.CLASHES)
     lacking = [*walk.lacking, *walk.broken(rules_devices.GAPS)]
@@ -53,6 +55,27 @@ def parse_config(document: object) -> VmConfig:
         what = "the configuration asks for what is not there"
         raise _refusal(ErrorCode.NOT_SUPPORTED, what, lacking)
     return msgspec.convert(clean, VmConfig, strict=True)
+
+
+def parse_resize(document: object) -> VmResize:
+    """Return what a decoded document asks ``vm.resize`` for.
+
+    Raises:
+        VmFailure: ``invalid_request``, with every field at fault.
+    """
+    walk = _Walk()
+    clean = walk.value(document, _RESIZE, "", {})
+    if walk.invalid:
+        what = "the request is not valid"
+        raise _refusal(ErrorCode.INVALID_REQUEST, what, walk.invalid)
+    return msgspec.convert(clean, VmResize, strict=True)
+
+
+PARSERS: Final[Mapping[type, Callable[[object], object]]] = {
+    VmConfig: parse_config,
+    VmResize: parse_resize,
+}
+"""How each type of request body is made from plain values."""
 
 
 def _refusal(code: ErrorCode, what: str, *lists: Iterable[FieldError]) -> VmFailure:

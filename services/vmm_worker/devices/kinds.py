@@ -5,6 +5,8 @@ A kind's own module is loaded when a VM has such a device, and not before: one w
 runs per VM, and each pays for what it imports.
 """
 
+# ruff: noqa: PLC0415
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,7 @@ import msgspec
 from ipc_protocol.config import VmConfig
 from ipc_protocol.config_devices import MAX_PCI_DEVICES, SerialMode
 from vmm_worker.devices.backend import Backend
+from vmm_worker.machine.memory import pmem_start
 
 __all__ = ["KINDS", "Installed", "Kind", "Wanted", "shown", "wanted_devices"]
 
@@ -51,7 +54,24 @@ class Kind(NamedTuple):
     """Opens the host's side, given the whole configuration and the devices opened before."""
 
 
-KINDS: Final[tuple[Kind, ...]] = ()
+def _pmem(wanted: Wanted, config: VmConfig, before: Sequence[Installed]) -> Backend:
+    from vmm_worker.devices.pmem import Pmem
+
+    ends = [each.backend.end for each in before if isinstance(each.backend, Pmem)]
+    start = ends[-1] if ends else pmem_start(config.memory.size)
+    return Pmem(wanted.id, wanted.config, start, pointer=wanted.pointer)
+
+
+def _balloon(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+    from vmm_worker.devices.balloon import Balloon
+
+    return Balloon(wanted.id, wanted.config)
+
+
+KINDS: Final[tuple[Kind, ...]] = (
+    Kind("pmem", "_pmem", _pmem),
+    Kind("balloon", "__balloon", _balloon),
+)
 """In the order in which devices are made, which decides their slots and ids."""
 
 
@@ -81,15 +101,19 @@ def wanted_devices(config: VmConfig) -> tuple[Wanted, ...]:
 
 def shown(config: VmConfig, devices: Sequence[Installed]) -> VmConfig:
     """Return the configuration with the devices' ids and what was found out at boot."""
-    fields: dict[str, Any] = {}
-    for wanted, backend in devices:
-        field = wanted.kind.field
-        if not isinstance(wanted.config, msgspec.Struct):
-            continue
-        each = msgspec.structs.replace(wanted.config, id=wanted.id, **backend.found())
-        many = isinstance(getattr(config, field), tuple)
-        fields[field] = (*fields.get(field, ()), each) if many else each
-    return msgspec.structs.replace(config, **fields)
+    found = {
+        wanted.pointer: {"id": wanted.id, **backend.found()}
+        for wanted, backend in devices
+        if isinstance(wanted.config, msgspec.Struct)
+    }
+    changes: dict[str, Any] = {}
+    for field in {wanted.kind.field for wanted, _ in devices}:
+        each = [
+            msgspec.structs.replace(value, **found[pointer]) if pointer in found else value
+            for pointer, value in _asked(config, field)
+        ]
+        changes[field] = tuple(each) if isinstance(getattr(config, field), tuple) else each[0]
+    return msgspec.structs.replace(config, **changes)
 
 
 def _asked(config: VmConfig, field: str) -> Iterator[tuple[str, Any]]:

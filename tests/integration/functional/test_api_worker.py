@@ -86,7 +86,10 @@ def test_a_configuration_is_stored_and_shown(idle):
         ({"payload": {"kernel": "/k" * 50_000}}, 400, "/payload/kernel"),
         ({"payload": {"kernel": "/k", "cmdline": "x" * (3 << 20)}}, 400, "/payload/cmdline"),
         ({"misspelt": 1}, 400, "/misspelt"),
-        ({"disks": [{"path": "/d"}]}, 501, "/disks"),
+        ({"disks": [{"path": "/d", "num_queues": 2}]}, 400, "/disks/0/num_queues"),
+        ({"disks": [{"path": "/d", "image_type": "Qcow2"}]}, 501, "/disks/0/image_type"),
+        ({"disks": [{"path": "/d", "id": "a"}], "rng": {"id": "a"}}, 409, "/rng/id"),
+        ({"fs": [{"tag": "t", "socket": "/s"}]}, 501, "/fs"),
     ],
 )
 def test_a_configuration_that_is_wrong_is_refused_by_field(change, status, pointer, idle):

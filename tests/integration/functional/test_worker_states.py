@@ -33,6 +33,7 @@ AFTER: dict[tuple[VmState | None, Operation], VmState | None] = {
     **{(state, Operation.VM_POWER_BUTTON): state for state in RUNNING_OR_PAUSED},
     **{(state, Operation.VM_NMI): state for state in RUNNING_OR_PAUSED},
     **{(state, Operation.VM_INFO): state for state in VmState},
+    **{(state, Operation.VM_RESIZE): state for state in VmState},
     **{(state, Operation.VM_DELETE): NOTHING for state in STATES},
     **{(state, Operation.VMM_PING): state for state in STATES},
 }
@@ -89,6 +90,8 @@ def state_of(worker: Worker) -> VmState | None:
 
 
 def body_of(operation: Operation) -> dict[str, Any] | None:
+    if operation is Operation.VM_RESIZE:
+        return {}
     return vm_config(build("hello")) if SIGNATURES[operation].request is not None else None
 
 

@@ -3,9 +3,9 @@ from http import HTTPStatus
 
 import pytest
 
-from api_server.handlers import PARSERS
 from api_server.routes import NOT_BUILT, ROUTES
 from ipc_protocol.messages import SIGNATURES, Operation
+from ipc_protocol.validation import PARSERS
 
 
 def test_every_operation_has_exactly_one_route_and_every_route_an_operation():

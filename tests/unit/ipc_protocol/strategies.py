@@ -94,7 +94,6 @@ def values_of(target: Any) -> st.SearchStrategy[Any]:
 
 _SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
     inspect.NoneType: st.none(),
-    inspect.IntType: INTEGER,
     inspect.FloatType: st.floats(allow_nan=False),
     inspect.StrType: TEXT,
 }
@@ -108,6 +107,8 @@ def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             drawn = st.builds(cls, **{each.name: _values(each.type) for each in fields})
         case inspect.EnumType(cls):
             drawn = st.sampled_from(cls)
+        case inspect.IntType(ge=lowest, le=highest, multiple_of=unit):
+            drawn = _integers(lowest, highest, unit or 1)
         case inspect.UnionType(types):
             drawn = st.one_of([_values(each) for each in types])
         case inspect.VarTupleType(item):
@@ -117,3 +118,9 @@ def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case _:
             drawn = _SCALARS[type(kind)]
     return drawn
+
+
+def _integers(lowest: int | None, highest: int | None, unit: int) -> st.SearchStrategy[int]:
+    least = -(1 << 63) if lowest is None else lowest
+    most = (1 << 63) - 1 if highest is None else highest
+    return st.integers(-(-least // unit), most // unit).map(lambda count: count * unit)

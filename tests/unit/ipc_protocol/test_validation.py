@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, VmConfig
 from ipc_protocol.config_devices import ConsoleConfig, DiskConfig, RngConfig, SerialConfig
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
+from ipc_protocol.messages import VmResize
 from ipc_protocol.unsupported import UNSUPPORTED, Node
-from ipc_protocol.validation import MAX_ERRORS, parse_config
+from ipc_protocol.validation import MAX_ERRORS, parse_config, parse_resize
 from tests.unit.ipc_protocol.strategies import CONFIG, JSON
 
 KERNEL = {"kernel": "/boot/vmlinuz"}
@@ -315,3 +316,15 @@ def test_an_image_of_another_type_is_refused_by_name(name: str) -> None:
     assert [each.pointer for each in error.fields] == ["/disks/0/image_type"]
     assert name in error.message
     assert "qemu-img" in error.message
+
+
+def test_a_resize_is_parsed_like_a_configuration() -> None:
+    assert parse_resize({}) == VmResize()
+    assert parse_resize({"desired_balloon": 4096}) == VmResize(desired_balloon=4096)
+    with pytest.raises(VmFailure) as caught:
+        parse_resize({"desired_vcpus": 0, "desired_ram": "1G", "desired_baloon": 1})
+    error = caught.value.error
+    assert error.code is ErrorCode.INVALID_REQUEST
+    pointers = ["/desired_baloon", "/desired_vcpus", "/desired_ram"]
+    assert [each.pointer for each in error.fields] == pointers
+    assert "did you mean desired_balloon?" in error.message
