@@ -27,9 +27,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct pci_identity identity = {0x1af4, 0x1042, 0x018000, 1};
     struct probe probe = {.function.written = check};
-    kvmshim_vm vm = {.now_ns = 1};
+    kvmshim_vm vm = {0};
     kvmshim_device *pci;
 
+    fuzz_begin(&vm);
     pci_config_init(&probe.function.config, &identity);
     pci_config_set(&probe.function.config, BAR0, 4, 0, 0xfff80000);
     pci_config_set(&probe.function.config, BAR2, 4, 0xc, 0xffff0000); /* 64-bit, prefetchable */

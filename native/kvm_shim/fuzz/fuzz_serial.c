@@ -89,11 +89,12 @@ static void act(void *opaque, const struct fuzz_record *record)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    kvmshim_vm vm = {.now_ns = 1};
+    kvmshim_vm vm = {0};
     struct line line = {.peer = -1};
     kvmshim_counter entries[8];
     struct counters counters = {.entries = entries, .capacity = 8};
 
+    fuzz_begin(&vm);
     FUZZ_CHECK(kvmshim_serial_create(&vm, 0x3f8, 4, &line.serial, NULL) == 0);
     fuzz_play(&vm, data, size, act, &line);
     line.serial->ops->counters(line.serial, &counters);

@@ -14,6 +14,12 @@ enum { RECORD_SIZE = 14 };
 /* The VM that machine_now_ns(), which names none, is about. */
 static _Thread_local kvmshim_vm *running;
 
+void fuzz_begin(kvmshim_vm *vm)
+{
+    running = vm;
+    vm->now_ns = 1;
+}
+
 /* ---- what a device asks of its machine ----------------------------------- */
 
 int bus_add(kvmshim_vm *vm, int space, uint64_t base, uint64_t size, const struct bus_ops *ops,
@@ -21,6 +27,15 @@ int bus_add(kvmshim_vm *vm, int space, uint64_t base, uint64_t size, const struc
 {
     if (vm->region_count == FUZZ_REGIONS)
         return error_set(err, -ENOSPC, "regions");
+    FUZZ_CHECK(size != 0 && base + (size - 1) >= base);
+    for (uint32_t i = 0; i < vm->region_count; i++) {
+        const struct fuzz_region *other = &vm->regions[i];
+
+        if (other->space == space && other->base - base < size)
+            return error_set(err, -EEXIST, "region");
+        if (other->space == space && base - other->base < other->size)
+            return error_set(err, -EEXIST, "region");
+    }
     vm->regions[vm->region_count++] = (struct fuzz_region){space, base, size, ops, opaque};
     return 0;
 }
@@ -54,7 +69,7 @@ void machine_event(kvmshim_vm *vm, uint32_t kind, const char *source)
 {
     FUZZ_CHECK(vm && source[0]);
     FUZZ_CHECK(kind == KVMSHIM_EVENT_RESET || kind == KVMSHIM_EVENT_POWER_OFF ||
-               kind == KVMSHIM_EVENT_SERIAL_HANGUP);
+               kind == KVMSHIM_EVENT_SERIAL_HANGUP || kind == KVMSHIM_EVENT_PANICKED);
 }
 
 uint64_t machine_now_ns(void)
@@ -101,6 +116,19 @@ static void fuzz_access(kvmshim_vm *vm, const struct fuzz_record *record)
     free(exact);
 }
 
+void fuzz_bus_write(kvmshim_vm *vm, int space, uint64_t address, uint64_t value, uint32_t size)
+{
+    for (uint32_t i = 0; i < vm->region_count; i++) {
+        const struct fuzz_region *region = &vm->regions[i];
+
+        if (region->space == space && address - region->base < region->size) {
+            region->ops->write(region->opaque, address - region->base, (const uint8_t *)&value,
+                               size);
+            return;
+        }
+    }
+}
+
 static kvmshim_device *fuzz_device(kvmshim_vm *vm, uint8_t number)
 {
     kvmshim_device *device = vm->devices;
@@ -124,7 +152,9 @@ static void fuzz_state(kvmshim_vm *vm, const struct fuzz_record *record)
     int rc;
 
     if (device->ops->pause)
-        device->ops->pause(device, UINT64_MAX);
+        FUZZ_CHECK(device->ops->pause(device, UINT64_MAX) == 0);
+    if (vm->quiet)
+        vm->quiet(device);
     device->ops->save(device, before);
     memcpy(loaded, before, size);
     if (record->action == ACTION_FORGE)
@@ -148,7 +178,6 @@ static void fuzz_state(kvmshim_vm *vm, const struct fuzz_record *record)
 void fuzz_play(kvmshim_vm *vm, const uint8_t *input, size_t size,
                void (*target)(void *opaque, const struct fuzz_record *record), void *opaque)
 {
-    running = vm;
     for (; size >= RECORD_SIZE; input += RECORD_SIZE, size -= RECORD_SIZE) {
         struct fuzz_record record = {.action = input[0], .region = input[1]};
         uint64_t ns;
@@ -162,7 +191,7 @@ void fuzz_play(kvmshim_vm *vm, const uint8_t *input, size_t size,
             fuzz_state(vm, &record);
         else if (record.action == ACTION_TIME)
             vm->now_ns += ns >> 8; /* months at most: the clock does not wrap */
-        else if (record.action >= ACTION_TARGET && target)
+        else if (target)
             target(opaque, &record);
     }
 }
@@ -176,4 +205,6 @@ void fuzz_end(kvmshim_vm *vm)
         device->ops->destroy(device);
     }
     FUZZ_CHECK(vm->region_count == 0);
+    if (vm->ram[0])
+        fuzz_machine_end(vm);
 }

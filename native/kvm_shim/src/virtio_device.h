@@ -37,7 +37,8 @@ struct virtio_ops {
 
     /* Process the queues, from where they are. On failure the guest is told by NEEDS_RESET. */
     int (*start)(struct virtio_device *device, kvmshim_error *err);
-    /* Complete what is in flight and stand still. -ETIMEDOUT when that did not work by
+    /* Complete what is in flight (or put it back: virtqueue_unpop()), publish it and stand
+     * still: of a queue that is saved, only where it is. -ETIMEDOUT when that did not work by
      * `deadline_ns` (CLOCK_MONOTONIC); the device runs on then. */
     int (*stop)(struct virtio_device *device, uint64_t deadline_ns);
     /* Free what the device has of its own, its struct included. It is stopped. */

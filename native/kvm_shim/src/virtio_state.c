@@ -22,9 +22,9 @@ struct virtio_state {
 
 struct virtqueue_state {
     uint64_t desc, avail, used;
-    uint16_t size, vector, next_avail, next_used;
-    uint8_t enabled;
-    uint8_t reserved[7];
+    uint16_t size, vector;
+    uint16_t next; /* of both rings: what was taken is back while the device stands still */
+    uint8_t enabled, reserved;
 } __attribute__((packed));
 
 /* The parts of a saved state. */
@@ -85,8 +85,7 @@ static void transport_save(struct virtio_device *device, struct parts parts)
             .used = queue->used,
             .size = queue->size,
             .vector = atomic_load(&queue->vector),
-            .next_avail = queue->next_avail,
-            .next_used = queue->next_used,
+            .next = queue->next_avail,
             .enabled = queue->enabled,
         };
     }
@@ -120,11 +119,9 @@ static bool vector_ok(const struct virtio_device *device, uint16_t vector)
 static int queue_check(const struct virtio_device *device, uint16_t index,
                        const struct virtqueue_state *saved, kvmshim_error *err)
 {
-    static const uint8_t none[sizeof(saved->reserved)];
-
     if (saved->size == 0 || saved->size > device->queues[index].size_max ||
         (saved->size & (saved->size - 1)) != 0 || !vector_ok(device, saved->vector) ||
-        saved->enabled > 1 || memcmp(saved->reserved, none, sizeof(none)) != 0)
+        saved->enabled > 1 || saved->reserved)
         return error_set(err, -EINVAL, "%s state: queue %u of %u entries, vector %u", device->id,
                          index, saved->size, saved->vector);
     return 0;
@@ -184,8 +181,7 @@ static void registers_load(struct virtio_device *device, struct parts parts)
         queue->avail = state->avail;
         queue->used = state->used;
         queue->size = state->size;
-        queue->next_avail = state->next_avail;
-        queue->next_used = state->next_used;
+        queue->next_avail = queue->next_used = state->next;
         queue->enabled = state->enabled;
         atomic_store(&queue->vector, state->vector);
         atomic_store(&queue->broken, saved->status & VIRTIO_CONFIG_S_NEEDS_RESET);
