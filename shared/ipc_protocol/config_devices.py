@@ -212,5 +212,5 @@ class VsockConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     cid: Annotated[int, Meta(ge=3, le=0xFFFFFFFE)]
     """The guest's address; 0 to 2 and the highest are reserved (virtio 1.2, 5.10.4)."""
-    socket: Annotated[str, Meta(min_length=1, max_length=107)]
+    socket: Annotated[str, Meta(min_length=1, max_length=96)]
     """The UNIX socket for the host's side; a guest's connection goes to ``<socket>_<port>``."""

@@ -32,18 +32,6 @@ int kvmshim_block_engine(kvmshim_device *block, kvmshim_error *err)
     return error_set(err, -ENOSYS, "kvmshim_block_engine is not built yet");
 }
 
-int kvmshim_vsock_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t cid, int
-    listener, const char *path, kvmshim_device **device, kvmshim_error *err)
-{
-    (void)vm;
-    (void)place;
-    (void)cid;
-    (void)listener;
-    (void)path;
-    (void)device;
-    return error_set(err, -ENOSYS, "kvmshim_vsock_create is not built yet");
-}
-
 int limiter_of(kvmshim_device *device, struct limiter **limiter, kvmshim_error *err)
 {
     *limiter = NULL;

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's side of the socket device: a UNIX socket for the host's clients.
+
+It is there from boot to shutdown, over reboots too: a client that comes while the guest
+has no driver waits in the backlog. The servers that the guest connects to are at
+``<socket>_<port>`` and somebody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Final
+
+from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.listener import SocketPath
+from kvm_shim.virtio.vsock import create_vsock
+from vmm_worker.devices.backend import Backend
+
+if TYPE_CHECKING:
+    from ipc_protocol.config_devices import VsockConfig
+    from kvm_shim import Device, Vm
+    from kvm_shim.virtio.place import Place
+
+__all__ = ["Vsock"]
+
+_PATH_MAX: Final = 107 - len("_4294967295")
+"""Bytes of a UNIX socket's path, less the longest that is appended."""
+
+
+class Vsock(Backend):
+    """A listening socket, given to the device of each boot."""
+
+    def __init__(self, device_id: str, config: VsockConfig, pointer: str = "/vsock") -> None:
+        super().__init__(device_id)
+        self._cid = config.cid
+        field = f"{pointer}/socket"
+        if len(os.fsencode(config.socket)) > _PATH_MAX:
+            reason = f"is longer than {_PATH_MAX} bytes, which leaves no room for _<port>"
+            raise VmFailure(
+                ErrorCode.INVALID_CONFIG,
+                f"{field} {reason}",
+                fields=(FieldError(field, reason),),
+            )
+        try:
+            self._place = SocketPath(config.socket)
+        except VmFailure as ex:
+            raise VmFailure(
+                ex.error.code,
+                f"{field}: {ex.error.message}",
+                causes=ex.error.causes,
+                fields=(FieldError(field, ex.error.message),),
+            ) from ex
+        self._listener = self._place.detach()
+        _allow_descriptors()
+
+    def attach(self, vm: Vm, place: Place) -> Device:
+        """Make the device."""
+        return create_vsock(vm, place, self._cid, self._listener, self._place.path)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._listener == -1:
+            return
+        os.close(self._listener)
+        self._listener = -1
+        self._place.close()
+
+
+def _allow_descriptors() -> None:
+    """Raise the limit as far as it goes: each connection has a descriptor."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
