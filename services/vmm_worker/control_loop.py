@@ -8,6 +8,7 @@ VM is done by :class:`~vmm_worker.operations.Operations`, one job at a time.
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Container
 from functools import partial
@@ -117,6 +118,9 @@ class ControlLoop:
 
     def _take_signals(self) -> None:
         for number in self._signals.read():
+            if number is signal.SIGWINCH:
+                self._operations.submit(Job(self._vmm.follow_window, lambda _: None))
+                continue
             _log.info("%s: shutting down", number.name)
             if self.stopping:
                 self._destroy()

@@ -10,17 +10,17 @@ from typing import Final, Self
 
 __all__ = ["Signals"]
 
-_STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_NOTED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGWINCH)
 _READ: Final = 64
 
 
 class Signals:
-    """The signals that tell the worker to stop; for the main thread."""
+    """The signals that tell the worker to stop, and SIGWINCH; for the main thread."""
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _note) for number in _STOP}
+        self._handlers = {number: signal.signal(number, _note) for number in _NOTED}
         # Restoring the modes of a terminal whose shell took it back must not stop us.
         self._handlers[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 

@@ -166,6 +166,11 @@ class Vm:
             if descriptor in backend.descriptors:
                 backend.ready()
 
+    def follow_window(self) -> None:
+        """Pass on the size of the worker's terminal."""
+        for _, backend in self._devices:
+            backend.follow_window()
+
     def hang_up(self, source: str) -> None:
         """React to the end of a peer.
 

@@ -164,6 +164,11 @@ class Vmm:
         if vm is self.standing.vm:
             vm.ready(descriptor)
 
+    def follow_window(self) -> None:
+        """Pass on the size of the worker's terminal."""
+        if self.standing.vm is not None:
+            self.standing.vm.follow_window()
+
     def close(self) -> None:
         """Destroy and forget the VM, if there is one."""
         if self.standing.vm is not None:

@@ -85,12 +85,14 @@ def _terminals(fields: Fields) -> Iterator[FieldError]:
 
 
 def _sockets(fields: Fields) -> Iterator[FieldError]:
-    for pointer in ("/serial/socket", "/console/socket", "/vsock/socket"):
+    # Of a vsock device, the longest path is the one that the guest's connection goes to.
+    suffixes = {"/serial/socket": "", "/console/socket": "", "/vsock/socket": "_4294967295"}
+    for pointer, suffix in suffixes.items():
         path = fields.get(pointer)
         if path is None:
             continue
         try:
-            endpoint(path)
+            endpoint(path + suffix)
         except VmFailure as ex:
             yield FieldError(pointer, ex.error.message)
 

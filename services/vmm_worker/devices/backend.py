@@ -47,6 +47,9 @@ class Backend(ABC):
     def hang_up(self) -> None:  # noqa: B027 - most devices have no peer
         """React to the end of the peer (the event SERIAL_HANGUP with this id)."""
 
+    def follow_window(self) -> None:  # noqa: B027 - most devices have no terminal
+        """Take note that the worker's terminal has another size (SIGWINCH)."""
+
     def found(self) -> Mapping[str, object]:
         """Return the fields of the configuration that ``vm.info`` shows another value for.
 

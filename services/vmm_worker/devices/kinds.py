@@ -54,6 +54,14 @@ class Kind(NamedTuple):
     """Opens the host's side, given the whole configuration and the devices opened before."""
 
 
+def _console(wanted: Wanted, config: VmConfig, _: Sequence[Installed]) -> Backend:
+    from vmm_worker.devices.console import Console
+
+    # What is typed goes to one device only.
+    stdin = config.serial.mode is not SerialMode.TTY
+    return Console(wanted.id, wanted.config, pointer=wanted.pointer, stdin=stdin)
+
+
 def _pmem(wanted: Wanted, config: VmConfig, before: Sequence[Installed]) -> Backend:
     from vmm_worker.devices.pmem import Pmem
 
@@ -68,9 +76,24 @@ def _balloon(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
     return Balloon(wanted.id, wanted.config)
 
 
+def _watchdog(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+    from vmm_worker.devices.watchdog import Watchdog
+
+    return Watchdog(wanted.id)
+
+
+def _pvpanic(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+    from vmm_worker.devices.pvpanic import Pvpanic
+
+    return Pvpanic(wanted.id)
+
+
 KINDS: Final[tuple[Kind, ...]] = (
+    Kind("console", "__console", _console),
     Kind("pmem", "_pmem", _pmem),
     Kind("balloon", "__balloon", _balloon),
+    Kind("watchdog", "__watchdog", _watchdog),
+    Kind("pvpanic", "__pvpanic", _pvpanic),
 )
 """In the order in which devices are made, which decides their slots and ids."""
 

@@ -13,13 +13,12 @@ import pytest
 from api_server.routes import NOT_BUILT, ROUTES
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
-from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmState
+from ipc_protocol.messages import Operation, VmInfo, VmState
 from tests.support.api import ApiProcess, Peer
 
 CONFIG = {"payload": {"kernel": "/boot/vmlinuz"}, "cpus": {"boot_vcpus": 1, "max_vcpus": 2}}
 TYPED_CONFIG = msgspec.convert(CONFIG, VmConfig)
 PING = b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
-CHANGES = [name for name, route in ROUTES.items() if SIGNATURES[route.operation].request is None]
 
 
 @pytest.fixture(scope="module")

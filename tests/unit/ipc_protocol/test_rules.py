@@ -47,7 +47,8 @@ def topology(threads: int, cores: int, dies: int, packages: int) -> Fields:
         ({"/serial/mode": "Null", "/serial/file": None, "/serial/socket": None}, []),
         ({"/console/mode": "File", "/console/file": None}, ["/console/file"]),
         ({"/console/mode": "Socket", "/console/socket": "/" * 108}, ["/console/socket"]),
-        ({"/vsock/socket": "/" * 108}, ["/vsock/socket"]),
+        ({"/vsock/socket": "/" * 96}, []),
+        ({"/vsock/socket": "/" * 97}, ["/vsock/socket"]),
     ],
 )
 def test_rules(fields: Fields, pointers: list[str]) -> None:
