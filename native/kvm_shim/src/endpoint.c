@@ -89,13 +89,14 @@ static void touch_pty_slave(int master)
 
 /*
  * The last close of the slave resets its modes, and the first of them is to echo: the guest
- * would read its own output back. A master sets the slave's modes.
+ * would read its own output back. A master sets the slave's modes. A client that leaves and
+ * comes back at once is never seen to be away, so this is asked whenever something is to pass.
  */
-static void make_pty_raw(int master)
+static void keep_pty_raw(int master)
 {
     struct termios modes;
 
-    if (tcgetattr(master, &modes) < 0)
+    if (tcgetattr(master, &modes) < 0 || !(modes.c_lflag & (ICANON | ECHO)))
         return;
     cfmakeraw(&modes);
     tcsetattr(master, TCSANOW, &modes);
@@ -164,6 +165,8 @@ ssize_t endpoint_read(const struct endpoint *endpoint, void *data, size_t size)
 {
     ssize_t count;
 
+    if (endpoint->kind == ENDPOINT_PTY_MASTER)
+        keep_pty_raw(endpoint->fd);
     do {
         count = endpoint->kind == ENDPOINT_SOCKET ? recv(endpoint->fd, data, size, MSG_DONTWAIT)
                                                 : read(endpoint->fd, data, size);
@@ -175,6 +178,8 @@ ssize_t endpoint_write(const struct endpoint *endpoint, const void *data, size_t
 {
     ssize_t count;
 
+    if (endpoint->kind == ENDPOINT_PTY_MASTER)
+        keep_pty_raw(endpoint->fd);
     do {
         count = endpoint->kind == ENDPOINT_SOCKET
                     ? send(endpoint->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -190,7 +195,7 @@ bool endpoint_returned(const struct endpoint *endpoint)
     if (poll(&status, 1, 0) < 0 || (status.revents & POLLHUP))
         return false;
     if (endpoint->kind == ENDPOINT_PTY_MASTER)
-        make_pty_raw(endpoint->fd);
+        keep_pty_raw(endpoint->fd);
     return true;
 }
 

@@ -357,6 +357,26 @@ def test_pty_whose_reader_comes_and_goes(vm, serial, ports):
         os.close(master)
 
 
+def test_pty_whose_reader_is_back_before_it_is_missed(vm, serial, ports):
+    run_idle_vcpu(vm)
+    master, slave = pty.openpty()
+    name = os.ttyname(slave)
+    try:
+        serial.attach(master, master)
+        vm.pause()
+        os.close(slave)
+        slave = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        vm.resume()
+        send(ports, b"live")
+        assert read_exactly(slave, 4) == b"live"
+        os.write(slave, b"typed")
+        assert read_input(ports, 5) == b"typed"  # and no echo of the output
+    finally:
+        os.close(slave)
+        serial.detach()
+        os.close(master)
+
+
 def test_pty_that_nobody_ever_opened_holds_nothing_back(vm, serial, ports):
     master, slave = pty.openpty()
     os.close(slave)
