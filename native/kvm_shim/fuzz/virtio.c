@@ -38,7 +38,7 @@ static void config_write(kvmshim_vm *vm, const struct virtio_device *device, uin
 static void bar_write(kvmshim_vm *vm, const struct virtio_device *device, uint32_t offset,
                       uint64_t value, uint32_t size)
 {
-    fuzz_bus_write(vm, KVMSHIM_SPACE_MMIO, device->bar + offset, value, size);
+    fuzz_bus_write(vm, KVMSHIM_SPACE_MMIO, device->bar.base + offset, value, size);
 }
 
 static void write64(kvmshim_vm *vm, const struct virtio_device *device, uint32_t offset,
@@ -90,7 +90,7 @@ void fuzz_virtio_ready(kvmshim_vm *vm, kvmshim_device *base, uint64_t features)
 
 static void notify(const struct play *play, uint32_t queue)
 {
-    if (play->device->bar_mapped)
+    if (play->device->bar.mapped)
         bar_write(play->vm, play->device, NOTIFY + 4 * queue, queue, 2);
 }
 

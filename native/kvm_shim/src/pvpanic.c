@@ -140,6 +140,12 @@ static int pvpanic_load(kvmshim_device *device, const void *state, kvmshim_error
     return rc;
 }
 
+static void pvpanic_resume(kvmshim_device *device)
+{
+    /* A loaded BAR may have been in the way of another that was loaded later. */
+    pci_bar_follow(&((struct pvpanic *)device)->bar, NULL);
+}
+
 static void pvpanic_counters(kvmshim_device *device, struct counters *counters)
 {
     struct pvpanic *pvpanic = (struct pvpanic *)device;
@@ -171,6 +177,7 @@ static const struct device_ops pvpanic_ops = {
     .save = pvpanic_save,
     .load = pvpanic_load,
     .destroy = pvpanic_destroy,
+    .resume = pvpanic_resume,
     .counters = pvpanic_counters,
 };
 

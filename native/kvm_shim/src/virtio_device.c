@@ -256,7 +256,7 @@ static void virtio_resume(kvmshim_device *base)
     kvmshim_error err;
 
     /* A loaded BAR may have been in the way of another that was loaded later. */
-    if (virtio_pci_place(device, &err) < 0)
+    if (pci_bar_follow(&device->bar, &err) < 0)
         virtio_log(device, "%s", err.context);
     pthread_mutex_lock(&device->lock);
     device->paused = false;

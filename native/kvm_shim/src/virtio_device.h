@@ -23,6 +23,7 @@
 #include "kvm_shim_virtio.h"
 #include "msix.h"
 #include "pci.h"
+#include "pci_bar.h"
 #include "virtqueue.h"
 
 #define VIRTIO_CONFIG_MAX 256u
@@ -68,8 +69,7 @@ struct virtio_device {
     kvmshim_device *pci;
     uint8_t devfn;
     struct pci_function function;
-    uint64_t bar;      /* where BAR 0 answers at present */
-    bool bar_mapped;
+    struct pci_bar bar;
     struct msix msix;
 
     pthread_mutex_t lock;

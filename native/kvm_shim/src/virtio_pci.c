@@ -8,7 +8,6 @@
  * the BAR waits for such accesses, so no device lock is held then.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
 #include <string.h>
@@ -123,52 +122,21 @@ static const struct bus_ops virtio_bar_ops = {.read = virtio_bar_read, .write = 
 /* ---- where the BAR is ----------------------------------------------------------- */
 
 /* Where KVM does not take a doorbell, its writes come to virtio_bar_write(). */
-static void virtio_add_doorbells(struct virtio_device *device)
+static void virtio_bar_moved(void *opaque, bool answers)
 {
-    for (uint16_t i = 0; i < device->queue_count; i++)
-        kvmshim_ioeventfd_add(device->device.vm, KVMSHIM_SPACE_MMIO,
-                              device->bar + BAR_NOTIFY + i * NOTIFY_MULTIPLIER, 0, 0, 0,
-                              device->queues[i].kick_fd, NULL);
-}
+    struct virtio_device *device = opaque;
+    uint64_t doorbells = device->bar.base + BAR_NOTIFY;
 
-static void virtio_remove_doorbells(struct virtio_device *device)
-{
-    for (uint16_t i = 0; i < device->queue_count; i++)
-        kvmshim_ioeventfd_remove(device->device.vm, KVMSHIM_SPACE_MMIO,
-                                 device->bar + BAR_NOTIFY + i * NOTIFY_MULTIPLIER, 0, 0, 0,
-                                 device->queues[i].kick_fd, NULL);
-}
+    for (uint16_t i = 0; i < device->queue_count; i++) {
+        int fd = device->queues[i].kick_fd;
 
-static void virtio_unmap(struct virtio_device *device)
-{
-    if (!device->bar_mapped)
-        return;
-    virtio_remove_doorbells(device);
-    bus_remove(device->device.vm, KVMSHIM_SPACE_MMIO, device->bar, NULL);
-    device->bar_mapped = false;
-}
-
-int virtio_pci_place(struct virtio_device *device, kvmshim_error *err)
-{
-    const struct pci_config *config = &device->function.config;
-    bool decodes = config->bytes[PCI_COMMAND] & PCI_COMMAND_MEMORY;
-    uint64_t bar = (uint64_t)config_get32(config, PCI_BASE_ADDRESS_1) << 32 |
-                   (config_get32(config, PCI_BASE_ADDRESS_0) & ~UINT32_C(15));
-    int rc;
-
-    if (device->bar_mapped && decodes && bar == device->bar)
-        return 0;
-    virtio_unmap(device);
-    if (!decodes)
-        return 0;
-    rc = bus_add(device->device.vm, KVMSHIM_SPACE_MMIO, bar, BAR_SIZE, &virtio_bar_ops, device,
-                 err);
-    if (rc < 0)
-        return rc;
-    device->bar = bar;
-    device->bar_mapped = true;
-    virtio_add_doorbells(device);
-    return 0;
+        if (answers)
+            kvmshim_ioeventfd_add(device->device.vm, KVMSHIM_SPACE_MMIO,
+                                  doorbells + i * NOTIFY_MULTIPLIER, 0, 0, 0, fd, NULL);
+        else
+            kvmshim_ioeventfd_remove(device->device.vm, KVMSHIM_SPACE_MMIO,
+                                     doorbells + i * NOTIFY_MULTIPLIER, 0, 0, 0, fd, NULL);
+    }
 }
 
 /* ---- the configuration space ------------------------------------------------------ */
@@ -212,7 +180,7 @@ static void virtio_written(struct pci_function *function, uint32_t reg, uint32_t
     int rc = 0;
 
     if (covers(reg, size, PCI_COMMAND, 2) || covers(reg, size, PCI_BASE_ADDRESS_0, 8)) {
-        rc = virtio_pci_place(device, &err);
+        rc = pci_bar_follow(&device->bar, &err);
     } else if (covers(reg, size, CAP_MSIX + PCI_MSIX_FLAGS, 2)) {
         pthread_mutex_lock(&device->lock);
         rc = msix_control_written(&device->msix, &function->config, &err);
@@ -269,15 +237,23 @@ int virtio_pci_init(struct virtio_device *device, const kvmshim_place *place, kv
     };
     int rc;
 
-    if (place->bar % BAR_SIZE != 0 || place->slot == 0 || place->slot > 31)
-        return error_set(err, -EINVAL, "%s: slot %u, BAR at 0x%" PRIx64, device->id, place->slot,
-                         place->bar);
+    if (place->slot == 0 || place->slot > 31)
+        return error_set(err, -EINVAL, "%s: slot %u", device->id, place->slot);
     pci_config_init(config, &identity);
     pci_config_set(config, PCI_SUBSYSTEM_VENDOR_ID, 2, VENDOR, 0);
     pci_config_set(config, PCI_SUBSYSTEM_ID, 2, SUBSYSTEM + (uint32_t)device->ops->type, 0);
-    pci_config_set(config, PCI_BASE_ADDRESS_0, 4,
-                   (uint32_t)place->bar | PCI_BASE_ADDRESS_MEM_TYPE_64, ~(BAR_SIZE - 1u));
-    pci_config_set(config, PCI_BASE_ADDRESS_1, 4, (uint32_t)(place->bar >> 32), UINT32_MAX);
+    device->bar = (struct pci_bar){
+        .vm = device->device.vm,
+        .config = config,
+        .reg = PCI_BASE_ADDRESS_0,
+        .size = BAR_SIZE,
+        .ops = &virtio_bar_ops,
+        .opaque = device,
+        .moved = virtio_bar_moved,
+    };
+    rc = pci_bar_init(&device->bar, place->bar, err);
+    if (rc < 0)
+        return rc;
     virtio_capabilities(device);
     rc = msix_init(&device->msix, device->device.vm, (uint16_t)(device->queue_count + 1), config,
                    CAP_MSIX, BAR_MSIX_TABLE, BAR_MSIX_PBA, err);
@@ -296,6 +272,6 @@ int virtio_pci_init(struct virtio_device *device, const kvmshim_place *place, kv
 void virtio_pci_free(struct virtio_device *device)
 {
     pci_detach(device->pci, device->devfn);
-    virtio_unmap(device);
+    pci_bar_unmap(&device->bar);
     msix_free(&device->msix);
 }

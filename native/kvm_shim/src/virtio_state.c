@@ -238,7 +238,7 @@ int virtio_load(kvmshim_device *base, const void *state, kvmshim_error *err)
     pthread_mutex_unlock(&device->lock);
     /* Where another device still is, it comes to be when the VM is resumed. */
     if (rc == 0)
-        virtio_pci_place(device, NULL);
+        pci_bar_follow(&device->bar, NULL);
     free(copy);
     return rc;
 }

@@ -26,8 +26,6 @@ bool virtio_features_ok(const struct virtio_device *device, uint64_t features);
 int virtio_pci_init(struct virtio_device *device, const kvmshim_place *place,
                     kvmshim_error *err);
 void virtio_pci_free(struct virtio_device *device);
-/* Answer where BAR 0 and the command register say. The bus's lock is held, or no vCPU runs. */
-int virtio_pci_place(struct virtio_device *device, kvmshim_error *err);
 
 /* ---- virtio_common.c: the common configuration structure; the lock is held --- */
 
