@@ -44,13 +44,11 @@ def note(event: Event) -> None:
 def describe(event: Event) -> GuestStop:
     """Return a stop or a crash of the guest in the form ``vm.info`` shows it."""
     age = max(0.0, (time.monotonic_ns() - event.time_ns) / 1e9)
-    parts: list[str] = []
+    parts = [event.text] if event.text else []
     if event.vcpu is not None:
         parts.append(f"vCPU {event.vcpu}")
     if event.kind is EventKind.INTERNAL_ERROR:
         parts.append(f"KVM's reason {event.detail[0]:#x}, {event.detail[1]:#x}")
-    if event.text:
-        parts.append(event.text)
     if event.registers is not None:
         parts.append(_registers(event.registers))
     return GuestStop(

@@ -70,6 +70,12 @@ def _pmem(wanted: Wanted, config: VmConfig, before: Sequence[Installed]) -> Back
     return Pmem(wanted.id, wanted.config, start, pointer=wanted.pointer)
 
 
+def _vsock(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+    from vmm_worker.devices.vsock import Vsock
+
+    return Vsock(wanted.id, wanted.config, pointer=wanted.pointer)
+
+
 def _balloon(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
     from vmm_worker.devices.balloon import Balloon
 
@@ -91,6 +97,7 @@ def _pvpanic(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("console", "__console", _console),
     Kind("pmem", "_pmem", _pmem),
+    Kind("vsock", "_vsock", _vsock),
     Kind("balloon", "__balloon", _balloon),
     Kind("watchdog", "__watchdog", _watchdog),
     Kind("pvpanic", "__pvpanic", _pvpanic),
