@@ -65,7 +65,7 @@ static bool io_thread_attend(struct io_thread *thread)
 static void *io_thread_main(void *argument)
 {
     struct io_thread *thread = argument;
-    struct io_batch batch;
+    struct io_batch batch = {.count = 0};
 
     thread->batch = &batch;
     while (!atomic_load(&thread->attention) || io_thread_attend(thread)) {
