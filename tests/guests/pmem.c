@@ -16,6 +16,20 @@ static uint32_t request, answer;
 
 void guest_main(const struct start_info *info);
 
+/* The page tables of the runtime end at 4 GiB: map the GiB that `address` is in as well. */
+static void map_gib(uint64_t address)
+{
+    static uint64_t directory[512] __attribute__((aligned(4096)));
+    uint64_t base = address >> 30 << 30;
+    uint64_t *pml4, *pdpt;
+
+    __asm__ volatile("movq %%cr3, %0" : "=r"(pml4));
+    pdpt = (uint64_t *)(uintptr_t)(pml4[0] & ~UINT64_C(0xfff));
+    for (uint32_t i = 0; i < 512; i++)
+        directory[i] = (base + (uint64_t)i * UNIT) | 0xe3;
+    pdpt[address >> 30] = (uintptr_t)directory | 0x23;
+}
+
 static uint32_t ask(uint32_t type)
 {
     uint16_t head;
@@ -42,6 +56,8 @@ void guest_main(const struct start_info *info)
     virtio_driver_ok(&pmem);
     start = *mmio64(pmem.device);
     size = *mmio64(pmem.device + 8);
+    if (start >> 32 != 0)
+        map_gib(start);
     put_hex(start, 16);
     put_char(' ');
     put_hex(size, 16);
