@@ -11,6 +11,7 @@ from typing import Self
 import kvm_shim
 from kvm_shim.virtio.net import NetConfig, create_net
 from kvm_shim.virtio.place import Place
+from tests.support.machines import cpuid
 from tests.support.network import Frame
 from tests.support.virtio import Driver, Queue
 
@@ -66,6 +67,16 @@ class NetMachine:
     def close(self) -> None:
         """Destroy the machine."""
         self.vm.close()
+
+    def run(self) -> Self:
+        """Let the VM run, with a vCPU that sleeps: now it can be paused."""
+        self.vm.create_vcpu(0, 0)
+        self.vm.set_cpuid(0, cpuid(kvm_shim.supported_cpuid()))
+        self.vm.write_memory(0x1000, b"\xfa\xf4\xeb\xfd")  # cli; hlt; again
+        self.vm.enter_linux64(0, kvm_shim.Boot(0x1000, 0, 0x8FF0, 0x500, 0x9000))
+        self.vm.start()
+        self.vm.resume()
+        return self
 
     def start(self, *, buffers: int = 0, size: int = 2048) -> Self:
         """Go through the driver's start, with receive buffers on the first queue."""
