@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -51,8 +50,6 @@ struct virtio_vsock {
 
 struct vsock_saved {
     uint32_t next_port;
-    uint8_t transport_reset;
-    uint8_t reserved[3];
 } __attribute__((packed));
 
 static struct virtio_vsock *vsock_of(struct virtio_device *virtio)
@@ -368,27 +365,20 @@ static void vsock_destroy(struct virtio_device *virtio)
 
 static void vsock_save(struct virtio_device *virtio, void *state)
 {
-    const struct virtio_vsock *vsock = vsock_of(virtio);
     struct vsock_saved *saved = state;
 
-    *saved = (struct vsock_saved){
-        .next_port = vsock->mux.next_port,
-        .transport_reset = vsock->transport_reset,
-    };
+    saved->next_port = vsock_of(virtio)->mux.next_port;
 }
 
 /* The sockets stay where they are, so connections end here (5.10.6.8): the guest is told by
  * an event, and the ports go on so that none is taken for one of before. */
 static int vsock_load(struct virtio_device *virtio, const void *state, kvmshim_error *err)
 {
-    static const uint8_t zero[sizeof(((struct vsock_saved *)NULL)->reserved)];
     struct virtio_vsock *vsock = vsock_of(virtio);
     const struct vsock_saved *saved = state;
 
     if (saved->next_port < VSOCK_HOST_PORT_FIRST || saved->next_port > VSOCK_HOST_PORT_LAST)
         return error_set(err, -EINVAL, "vsock state: next port 0x%x", saved->next_port);
-    if (saved->transport_reset > 1 || memcmp(saved->reserved, zero, sizeof(zero)) != 0)
-        return error_set(err, -EINVAL, "vsock state: reserved bits are set");
     vsock_reset(virtio);
     vsock->mux.next_port = saved->next_port;
     vsock->transport_reset = true;

@@ -82,11 +82,11 @@ def test_another_vm_takes_the_guest_over_without_its_connections(machine, guest,
                 assert moved.accept(new)[1] == ports[1] + 1
 
 
-@pytest.mark.parametrize(("offset", "data"), [(3, b"\x80"), (3, b"\0"), (4, b"\2"), (5, b"\1")])
+@pytest.mark.parametrize(("offset", "data"), [(3, b"\x80"), (3, b"\0")])
 def test_forged_state_is_refused(machine, offset, data):
     state = machine.device.save()
     with pytest.raises(kvm_shim.ShimError) as caught:
-        machine.device.load(forged(state, len(payload_of(state)) - 8 + offset, data))
+        machine.device.load(forged(state, len(payload_of(state)) - 4 + offset, data))
     assert caught.value.errno == errno.EINVAL
     assert machine.device.save() == state
 
