@@ -167,11 +167,24 @@ class GuestVm:
             os.close(fd)
 
 
-def move(source: GuestVm, target: GuestVm) -> None:
-    """Copy everything there is of a paused guest to a VM that has not been started."""
+def move(source: GuestVm, target: GuestVm, *, devices_first: bool = False) -> None:
+    """Copy everything there is of a paused guest to a VM that has not been started.
+
+    Args:
+        source: Where the guest is.
+        target: Has the same memory, vCPUs and devices, made in the same order.
+        devices_first: Load the devices before the VM and its vCPUs, not after.
+    """
     target.vm.write_memory(0, source.vm.read_memory(0, MEMORY))
+    if devices_first:
+        _move_devices(source, target)
     target.vm.load(source.vm.save())
     for index in range(source.vcpus):
         target.vm.load_vcpu(index, source.vm.save_vcpu(index))
+    if not devices_first:
+        _move_devices(source, target)
+
+
+def _move_devices(source: GuestVm, target: GuestVm) -> None:
     for name, device in source.devices.items():
         target.devices[name].load(device.save())

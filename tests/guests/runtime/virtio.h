@@ -232,6 +232,11 @@ static inline void virtio_msix_mask(const struct virtio *device, uint32_t entry,
     *mmio32(device->bar + *mmio32(device->msix + 4) + 16 * (uintptr_t)entry + 12) = masked;
 }
 
+static inline bool virtio_msix_pending(const struct virtio *device, uint32_t entry)
+{
+    return *mmio32(device->bar + *mmio32(device->msix + 8) + entry / 32 * 4) >> entry % 32 & 1;
+}
+
 static inline void virtio_msix_enable(const struct virtio *device)
 {
     *mmio16(device->msix + 2) = 0x8000;

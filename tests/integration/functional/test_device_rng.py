@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entropy device, and with its help what every virtio device does for a guest."""
+
+import os
+import time
+
+import pytest
+
+from kvm_shim import EventKind, ShimError
+from kvm_shim.virtio.rng import create_rng
+from tests.support.machines import GuestVm, move
+from tests.support.virtio import Driver
+
+pytestmark = pytest.mark.kvm
+
+BUFFERS = 0x300000
+MODES = ["", "indirect", "masked", "indirect masked"]
+
+
+def with_rng(guest, *, source=-1):
+    guest.devices["rng"] = create_rng(guest.vm, guest.place("_rng", 3), source)
+    return guest
+
+
+@pytest.fixture
+def guest():
+    with with_rng(GuestVm(None)) as guest:
+        yield guest
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_guest_gets_its_bytes_and_interrupts(mode):
+    with with_rng(GuestVm("rng", cmdline=f"rounds=100 {mode}")) as guest:
+        guest.run()
+        guest.console.expect(b"rng done\n")
+        guest.expect_event(EventKind.DEVICE_ACTIVATED, "_rng")
+        guest.expect_power_off()
+        counters = guest.devices["rng"].counters()
+        assert counters["queue0_requests"] == counters["queue0_interrupts"] == 100
+        assert 0 < counters["queue0_notifications"] <= 101
+        assert counters["bytes"] == 1600
+        assert counters["errors"] == 0
+
+
+def test_doorbells_and_interrupts_stay_in_the_kernel():
+    with with_rng(GuestVm("rng", cmdline="rounds=1000")) as guest:
+        guest.run()
+        guest.console.expect(b"rng done\n")
+        assert guest.vm.counters(0).exits["mmio"] < 200
+        assert guest.devices["rng"].counters()["queue0_notifications"] > 900
+
+
+@pytest.mark.parametrize("devices_first", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_guest_goes_on_in_another_vm(mode, devices_first):
+    """Paused in the middle of its work, again and again, each time with all there is."""
+    cmdline = f"rounds=1000000 {mode}"
+    guest = with_rng(GuestVm("rng", cmdline=cmdline)).run()
+    try:
+        for _ in range(8):
+            counts = guest.wait_for_counts_above(guest.counts())
+            guest.vm.pause()
+            following = with_rng(GuestVm(None))
+            move(guest, following, devices_first=devices_first)
+            guest.console.read()
+            assert b"wrong" not in guest.console.output
+            guest.close()
+            guest = following.run()
+            guest.wait_for_counts_above(counts)
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_request_is_lost_over_pauses(mode):
+    with with_rng(GuestVm("rng", cmdline=f"rounds=1000000 {mode}")) as guest:
+        guest.run()
+        for _ in range(100):
+            counts = guest.wait_for_counts_above(guest.counts())
+            guest.vm.pause()
+            assert guest.counts() >= counts
+            guest.vm.resume()
+        guest.console.read()
+        assert b"wrong" not in guest.console.output
+
+
+def test_the_source_may_be_a_file(guest, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(100)))
+    fd = os.open(source, os.O_RDONLY)
+    create_rng(guest.vm, guest.place("file", 4), fd)
+    os.close(fd)
+    driver = Driver(guest.vm, 4, BUFFERS)
+    (queue,) = driver.start(0, [8])
+    at = driver.allocate(4096)
+    queue.add(writable=[(at, 40), (at + 100, 20)])
+    queue.kick()
+    assert queue.wait()[1] == 60
+    assert guest.vm.read_memory(at, 40) + guest.vm.read_memory(at + 100, 20) == bytes(range(60))
+    for expected in (40, 0):
+        queue.add(writable=[(at, 50)])
+        queue.kick()
+        assert queue.wait()[1] == expected
+    events = iter(guest.vm.next_event, None)
+    assert [event.text for event in events if event.kind == EventKind.DEVICE_LOG] == [
+        "the source of entropy gives nothing: it is at its end"
+    ]
+
+
+def test_a_source_that_has_nothing_yet_is_waited_for(guest):
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    device = create_rng(guest.vm, guest.place("pipe", 4), reader)
+    os.close(reader)
+    driver = Driver(guest.vm, 4, BUFFERS)
+    (queue,) = driver.start(0, [8])
+    at = driver.allocate(4096)
+    queue.add(writable=[(at, 40)])
+    queue.kick()
+    time.sleep(0.05)
+    assert queue.take() is None
+    device.save()  # stands still and goes on
+    os.write(writer, b"entropy")
+    assert queue.wait()[1] == 7
+    assert guest.vm.read_memory(at, 7) == b"entropy"
+    os.close(writer)
+
+
+def test_what_the_guest_gives_is_not_written(guest):
+    driver = Driver(guest.vm, 3, BUFFERS)
+    (queue,) = driver.start(0, [8])
+    at = driver.allocate(4096)
+    queue.add(readable=[(at, 64)])
+    queue.add(readable=[(at, 64)], writable=[(at + 64, 64)])
+    queue.kick()
+    assert queue.wait()[1] == 0
+    assert queue.wait()[1] == 64
+    assert guest.vm.read_memory(at, 64) == bytes(64)
+    assert guest.vm.read_memory(at + 64, 64) != bytes(64)
+
+
+def test_a_source_must_be_a_descriptor(guest):
+    with pytest.raises(ShimError):
+        create_rng(guest.vm, guest.place("none", 4), 1 << 20)
