@@ -222,7 +222,7 @@ class Vm:
     def _open(self) -> Terminal:
         terminal = self._terminal = open_terminal("/serial", self._config.serial)
         for wanted in wanted_devices(self._config):
-            backend = wanted.kind.open(wanted, self._config, self._devices)
+            backend = wanted.kind.load()(wanted, self._config, self._devices)
             self._devices = (*self._devices, Installed(wanted, backend))
         return terminal
 

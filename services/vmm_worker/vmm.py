@@ -23,6 +23,7 @@ from ipc_protocol.messages import (
 from ipc_protocol.version import BUILD_VERSION, VERSION
 from kvm_shim import Event, EventKind
 from vmm_worker import transitions
+from vmm_worker.devices.kinds import load_kinds
 from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
@@ -214,6 +215,7 @@ class Vmm:
     def _create(self, body: object) -> None:
         if not isinstance(body, VmConfig):
             raise TypeError(f"vm.create got {type(body).__name__}")
+        load_kinds(body)
         self.standing = Standing(VmState.CREATED, body)
 
     def _boot(self, received_ns: int) -> None:

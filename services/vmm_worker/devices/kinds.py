@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -20,7 +20,7 @@ from ipc_protocol.config_devices import MAX_PCI_DEVICES, SerialMode
 from vmm_worker.devices.backend import Backend
 from vmm_worker.machine.memory import pmem_start
 
-__all__ = ["KINDS", "Installed", "Kind", "Wanted", "shown", "wanted_devices"]
+__all__ = ["KINDS", "Installed", "Kind", "Wanted", "load_kinds", "shown", "wanted_devices"]
 
 
 class Wanted(NamedTuple):
@@ -43,6 +43,10 @@ class Installed(NamedTuple):
     backend: Backend
 
 
+Opener: TypeAlias = Callable[[Wanted, VmConfig, Sequence[Installed]], Backend]
+"""Opens the host's side, given the whole configuration and the devices opened before."""
+
+
 class Kind(NamedTuple):
     """What there is to know of one kind of device."""
 
@@ -50,48 +54,56 @@ class Kind(NamedTuple):
     """Of ``VmConfig``."""
     name: str
     """The id of the only one, or what the number of each follows."""
-    open: Callable[[Wanted, VmConfig, Sequence[Installed]], Backend]
-    """Opens the host's side, given the whole configuration and the devices opened before."""
+    load: Callable[[], Opener]
+    """Imports the kind's module."""
 
 
-def _console(wanted: Wanted, config: VmConfig, _: Sequence[Installed]) -> Backend:
+def _console() -> Opener:
     from vmm_worker.devices.console import Console
 
     # What is typed goes to one device only.
-    stdin = config.serial.mode is not SerialMode.TTY
-    return Console(wanted.id, wanted.config, pointer=wanted.pointer, stdin=stdin)
+    return lambda wanted, config, _: Console(
+        wanted.id,
+        wanted.config,
+        pointer=wanted.pointer,
+        stdin=config.serial.mode is not SerialMode.TTY,
+    )
 
 
-def _pmem(wanted: Wanted, config: VmConfig, before: Sequence[Installed]) -> Backend:
+def _pmem() -> Opener:
     from vmm_worker.devices.pmem import Pmem
 
-    ends = [each.backend.end for each in before if isinstance(each.backend, Pmem)]
-    start = ends[-1] if ends else pmem_start(config.memory.size)
-    return Pmem(wanted.id, wanted.config, start, pointer=wanted.pointer)
+    def start(config: VmConfig, before: Sequence[Installed]) -> int:
+        ends = [each.backend.end for each in before if isinstance(each.backend, Pmem)]
+        return ends[-1] if ends else pmem_start(config.memory.size)
+
+    return lambda wanted, config, before: Pmem(
+        wanted.id, wanted.config, start(config, before), pointer=wanted.pointer
+    )
 
 
-def _vsock(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+def _vsock() -> Opener:
     from vmm_worker.devices.vsock import Vsock
 
-    return Vsock(wanted.id, wanted.config, pointer=wanted.pointer)
+    return lambda wanted, _, __: Vsock(wanted.id, wanted.config, pointer=wanted.pointer)
 
 
-def _balloon(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+def _balloon() -> Opener:
     from vmm_worker.devices.balloon import Balloon
 
-    return Balloon(wanted.id, wanted.config)
+    return lambda wanted, _, __: Balloon(wanted.id, wanted.config)
 
 
-def _watchdog(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+def _watchdog() -> Opener:
     from vmm_worker.devices.watchdog import Watchdog
 
-    return Watchdog(wanted.id)
+    return lambda wanted, _, __: Watchdog(wanted.id)
 
 
-def _pvpanic(wanted: Wanted, _: VmConfig, __: Sequence[Installed]) -> Backend:
+def _pvpanic() -> Opener:
     from vmm_worker.devices.pvpanic import Pvpanic
 
-    return Pvpanic(wanted.id)
+    return lambda wanted, _, __: Pvpanic(wanted.id)
 
 
 KINDS: Final[tuple[Kind, ...]] = (
@@ -127,6 +139,13 @@ def wanted_devices(config: VmConfig) -> tuple[Wanted, ...]:
         )
         for kind, pointer, each in asked
     )
+
+
+def load_kinds(config: VmConfig) -> None:
+    """Import ahead of its boot what the devices of a VM need."""
+    for kind in KINDS:
+        if any(_asked(config, kind.field)):
+            kind.load()
 
 
 def shown(config: VmConfig, devices: Sequence[Installed]) -> VmConfig:

@@ -16,7 +16,11 @@ from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from ipc_protocol.messages import Operation, VmInfo, VmState
 from tests.support.api import ApiProcess, Peer
 
-CONFIG = {"payload": {"kernel": "/boot/vmlinuz"}, "cpus": {"boot_vcpus": 1, "max_vcpus": 2}}
+CONFIG = {
+    "payload": {"kernel": "/boot/vmlinuz"},
+    "cpus": {"boot_vcpus": 1, "max_vcpus": 2},
+    "disks": [{"path": "/disk"}],
+}
 TYPED_CONFIG = msgspec.convert(CONFIG, VmConfig)
 PING = b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -83,6 +87,8 @@ def test_info_and_counters(http, peer):
     assert response.json["config"]["payload"] == CONFIG["payload"]
     assert response.json["config"]["serial"] == {"mode": "Null"}
     assert "topology" not in response.json["config"]["cpus"], "what is not set is absent"
+    assert response.json["config"]["disks"][0]["path"] == "/disk"
+    assert "serial" not in response.json["config"]["disks"][0], "in lists as well"
     assert http.get("/api/v1/vm.counters").json == counters
 
 

@@ -40,7 +40,7 @@ class Pretended(Backend):
 def _four_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"console": "__console", "disks": "_disk", "net": "_net", "rng": "__rng"}
     pretended = (
-        Kind(field, name, lambda wanted, _, __: Pretended(wanted.id))
+        Kind(field, name, lambda: lambda wanted, _, __: Pretended(wanted.id))
         for field, name in names.items()
     )
     monkeypatch.setattr(kinds, "KINDS", tuple(pretended))
@@ -98,7 +98,7 @@ def test_the_configuration_is_shown_with_what_was_found() -> None:
     given = config(net=(NetConfig(tap="a"), NetConfig(tap="b", id="lan")))
     nothing: tuple[Installed, ...] = ()
     installed = [
-        Installed(wanted, wanted.kind.open(wanted, given, nothing))
+        Installed(wanted, wanted.kind.load()(wanted, given, nothing))
         for wanted in wanted_devices(given)
     ]
     found = shown(given, installed)

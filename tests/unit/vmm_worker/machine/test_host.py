@@ -129,3 +129,19 @@ def test_errors_of_the_host(code):
 def test_errors_of_ours_are_left_alone():
     with pytest.raises(ShimError):
         fail(host.host_errors(), errno.EINVAL)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [(errno.EMFILE, "LimitNOFILE"), (errno.EINVAL, "the ring is too small")]
+)
+def test_a_device_that_cannot_be_made_is_named(code, says):
+    def make():
+        with host.device_errors("_disk0", "/disks/0"):
+            raise ShimError(code, "the ring is too small")
+
+    error = refusal(make)
+    assert error.code == ErrorCode.HOST_RESOURCE
+    assert error.message.startswith("the device _disk0 cannot be made: ")
+    assert says in error.message
+    assert [each.pointer for each in error.fields] == ["/disks/0"]
+    assert "the ring is too small" in error.causes[0]
