@@ -48,11 +48,27 @@ class Queue:
         self._chains: dict[int, list[int]] = {}
         self._added = self._seen = 0
 
+    @property
+    def vm(self) -> kvm_shim.Vm:
+        """The machine."""
+        return self._vm
+
     def add(
-        self, readable: Iterable[tuple[int, int]] = (), writable: Iterable[tuple[int, int]] = ()
+        self,
+        readable: Iterable[tuple[int, int]] = (),
+        writable: Iterable[tuple[int, int]] = (),
+        *,
+        indirect: bool = False,
     ) -> int:
         """Make buffers (address, length) available as one chain, and return its head."""
         buffers = [(*each, 0) for each in readable] + [(*each, _WRITE) for each in writable]
+        if indirect:
+            table = self._driver.allocate(16 * len(buffers))
+            for index, (address, length, flags) in enumerate(buffers):
+                link = _NEXT if index + 1 < len(buffers) else 0
+                entry = struct.pack("<QIHH", address, length, flags | link, index + 1)
+                self._vm.write_memory(table + 16 * index, entry)
+            buffers = [(table, 16 * len(buffers), _INDIRECT)]
         heads = [self._free.pop(0) for _ in buffers]
         for head, following, (address, length, flags) in zip(
             heads, [*heads[1:], None], buffers, strict=True

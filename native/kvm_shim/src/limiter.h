@@ -14,9 +14,9 @@ int limiter_of(kvmshim_device *device, struct limiter **limiter, kvmshim_error *
 
 /*
  * Take tokens for `operations` of `bytes` in all. 0: taken. Otherwise nothing was taken, and
- * it is worth trying again in that many nanoseconds. What is asked for may be more than a
- * bucket holds: it is let through from a full one, which then owes the rest. NULL has no
- * limit. Any thread.
+ * it is worth trying again in that many nanoseconds. What asks while there is any token left
+ * gets all it wants, and the bucket owes the rest: so large and small requests take turns
+ * where they share a bucket, and none is too large to pass. NULL has no limit. Any thread.
  */
 uint64_t limiter_take(struct limiter *limiter, uint64_t bytes, uint64_t operations);
 
