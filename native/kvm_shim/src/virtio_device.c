@@ -108,6 +108,10 @@ void virtio_fail(struct virtio_device *device, const char *format, ...)
     va_list arguments;
     uint8_t before;
 
+    /* The operator first: who sees that the device gave up finds out why. */
+    va_start(arguments, format);
+    virtio_log_list(device, format, arguments);
+    va_end(arguments);
     atomic_fetch_add(&device->errors, 1);
     for (uint16_t i = 0; i < device->queue_count; i++)
         atomic_store(&device->queues[i].broken, true);
@@ -115,9 +119,6 @@ void virtio_fail(struct virtio_device *device, const char *format, ...)
     /* Only a driver that is up is told (virtio 1.2, 2.1.2). */
     if ((before & VIRTIO_CONFIG_S_DRIVER_OK) && !(before & VIRTIO_CONFIG_S_NEEDS_RESET))
         virtio_config_interrupt(device);
-    va_start(arguments, format);
-    virtio_log_list(device, format, arguments);
-    va_end(arguments);
 }
 
 /* ---- life -------------------------------------------------------------------- */
