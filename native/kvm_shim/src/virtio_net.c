@@ -177,6 +177,14 @@ static void net_save(struct virtio_device *device, void *state)
     saved->offloads = atomic_load(&net->offloads);
 }
 
+static bool link_up(const struct net *net)
+{
+    for (uint16_t i = 0; i < net->pair_count; i++)
+        if (net->pairs[i].lost)
+            return false;
+    return true;
+}
+
 static int net_load(struct virtio_device *device, const void *state, kvmshim_error *err)
 {
     struct net *net = (struct net *)device;
@@ -196,7 +204,9 @@ static int net_load(struct virtio_device *device, const void *state, kvmshim_err
     net->active = saved->active;
     net->loaded = true;
     atomic_store(&net->offloads, saved->offloads);
-    config.status |= VIRTIO_NET_S_LINK_UP; /* that of the tap here */
+    config.status &= VIRTIO_NET_S_ANNOUNCE;
+    if (link_up(net)) /* of the tap here, not there */
+        config.status |= VIRTIO_NET_S_LINK_UP;
     config_write(net, &config);
     return 0;
 }
