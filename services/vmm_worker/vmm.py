@@ -185,7 +185,10 @@ class Vmm:
 
     def _ping(self) -> VmmPing:
         return VmmPing(
-            build_version=BUILD_VERSION, version=VERSION, pid=os.getpid(), features=("kvm",)
+            build_version=BUILD_VERSION,
+            version=VERSION,
+            pid=os.getpid(),
+            features=("io_uring", "kvm"),
         )
 
     def _info(self) -> VmInfo:

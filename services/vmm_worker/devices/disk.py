@@ -14,7 +14,7 @@ from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from kvm_shim.virtio.block import Block, BlockConfig, BlockEngine, create_block
 from vmm_worker.devices.backend import Backend
 from vmm_worker.devices.limiters import LimiterGroup
-from vmm_worker.devices.locks import lock_file
+from vmm_worker.devices.locks import lock_file, unlock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,8 +85,9 @@ class Disk(Backend):
         return self._limiter if self._config.rate_limit_group == group else None
 
     def close(self) -> None:
-        """Close the file, and so unlock it."""
+        """Unlock and close the file."""
         if self._fd >= 0:
+            unlock_file(self._fd)
             os.close(self._fd)
             self._fd = -1
 

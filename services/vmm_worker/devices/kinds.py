@@ -70,6 +70,24 @@ def _console() -> Opener:
     )
 
 
+def _disk() -> Opener:
+    from vmm_worker.devices.disk import Disk
+
+    return lambda wanted, config, before: Disk(
+        wanted.id,
+        wanted.config,
+        pointer=wanted.pointer,
+        groups=config.rate_limit_groups,
+        others=[each.backend for each in before],
+    )
+
+
+def _rng() -> Opener:
+    from vmm_worker.devices.rng import Rng
+
+    return lambda wanted, _, __: Rng(wanted.id, wanted.config, pointer=wanted.pointer)
+
+
 def _pmem() -> Opener:
     from vmm_worker.devices.pmem import Pmem
 
@@ -108,6 +126,8 @@ def _pvpanic() -> Opener:
 
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("console", "__console", _console),
+    Kind("disks", "_disk", _disk),
+    Kind("rng", "__rng", _rng),
     Kind("pmem", "_pmem", _pmem),
     Kind("vsock", "_vsock", _vsock),
     Kind("balloon", "__balloon", _balloon),

@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 
-__all__ = ["lock_file"]
+__all__ = ["lock_file", "unlock_file"]
 
 _FLOCK = "hhqqi4x"
 """``struct flock`` on x86-64: type, whence, start, length, pid."""
@@ -28,6 +28,18 @@ def lock_file(fd: int, *, exclusive: bool, length: int = 0) -> None:
     Raises:
         BlockingIOError: Somebody else has it.
     """
-    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+    _set_lock(fd, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK, length)
+
+
+def unlock_file(fd: int) -> None:
+    """Unlock a file that something else may have open a little longer.
+
+    The kernel takes an io_uring and the files registered with it apart when it comes to it,
+    some time after the ring was closed.
+    """
+    _set_lock(fd, fcntl.F_UNLCK, 0)
+
+
+def _set_lock(fd: int, kind: int, length: int) -> None:
     request = struct.pack(_FLOCK, kind, os.SEEK_SET, 0, length, 0)
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
