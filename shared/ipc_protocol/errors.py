@@ -137,6 +137,16 @@ class VmFailure(Exception):  # noqa: N818 - the value is the Error, this is its 
             reference=error.reference,
         )
 
+    def at(self, pointer: str) -> VmFailure:
+        """The same failure, of the field that a JSON pointer names."""
+        error = self.error
+        return VmFailure(
+            error.code,
+            f"{pointer}: {error.message}",
+            causes=error.causes,
+            fields=(FieldError(pointer, error.message),),
+        )
+
 
 class ApiFailure(Exception):  # noqa: N818 - as above
     """An :class:`ApiError` on its way up inside a process."""

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the panic device (slot 1), moves its BAR from where the host put it, says that it
- * panicked, and goes on to power off.
+ * Finds the panic device, moves its BAR from where the host put it, says that it panicked, and
+ * goes on to power off.
  */
 #include "runtime/uart.h"
+#include "runtime/virtio.h"
 
 enum {
-    DEVICE = 0xe8000000 + (1 << 15), /* the ECAM page of 00:01.0 */
-    COMMAND = 0x04,
-    COMMAND_MEMORY = 2,
-    BAR0 = 0x10,
+    PVPANIC = 0x00111b36,
     MOVED = 0xd0000000,
     CRASH_LOADED = 2,
 };
@@ -18,15 +16,16 @@ void guest_main(void);
 
 void guest_main(void)
 {
-    volatile uint8_t *events;
+    volatile uint8_t *events = mmio8(MOVED);
+    uint32_t slot = 1;
 
-    put_text("device ");
-    put_hex(*mmio32(DEVICE), 8);
-    *mmio32(DEVICE + BAR0) = MOVED;
-    *mmio32(DEVICE + BAR0 + 4) = 0;
-    *mmio16(DEVICE + COMMAND) = COMMAND_MEMORY;
-    events = mmio8(MOVED);
-    put_text(" events ");
+    while (*mmio32(pci_config(slot)) != PVPANIC)
+        if (++slot == 32)
+            power_off();
+    *mmio32(pci_config(slot) + PCI_BAR0) = MOVED;
+    *mmio32(pci_config(slot) + PCI_BAR0 + 4) = 0;
+    *mmio16(pci_config(slot) + PCI_COMMAND) = PCI_COMMAND_MEMORY;
+    put_text("events ");
     put_hex(*events, 2);
     put_char('\n');
     *events = CRASH_LOADED;

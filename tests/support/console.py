@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import time
+from pathlib import Path
 from typing import Self
 
 __all__ = ["Console", "ConsoleTimeoutError"]
@@ -37,6 +38,15 @@ class Console:
         """Return a console and the other end, which is the caller's to close."""
         ours, theirs = socket.socketpair()
         return cls(ours.detach()), theirs
+
+    @classmethod
+    def connect(cls, path: Path) -> Self:
+        """Return a client of a UNIX socket."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20.0)
+            client.connect(str(path))
+            client.settimeout(None)
+            return cls(client.detach())
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ import tty
 from typing import Any, ClassVar, Final, Protocol
 
 from ipc_protocol.config_devices import SerialMode
-from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.listener import SocketPath
 
 __all__ = [
@@ -275,12 +275,7 @@ def open_terminal(pointer: str, config: TerminalConfig, *, stdin: bool = True) -
             case SerialMode.OFF:
                 return Terminal()
     except VmFailure as ex:
-        raise VmFailure(
-            ex.error.code,
-            f"{field}: {ex.error.message}",
-            causes=ex.error.causes,
-            fields=(FieldError(field, ex.error.message),),
-        ) from ex
+        raise ex.at(field) from ex
 
 
 def _in_background(terminal: int) -> bool:

@@ -45,12 +45,7 @@ class Vsock(Backend):
         try:
             self._place = SocketPath(config.socket)
         except VmFailure as ex:
-            raise VmFailure(
-                ex.error.code,
-                f"{field}: {ex.error.message}",
-                causes=ex.error.causes,
-                fields=(FieldError(field, ex.error.message),),
-            ) from ex
+            raise ex.at(field) from ex
         self._listener = self._place.detach()
         _allow_descriptors()
 

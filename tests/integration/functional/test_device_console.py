@@ -3,13 +3,10 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import pty
 import select
 import socket
-import struct
-import termios
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,6 +19,7 @@ from kvm_shim.virtio.console import create_console
 from tests.support.console import Console
 from tests.support.machines import GuestVm, move
 from tests.support.ports import forged
+from tests.support.terminal import set_window
 
 pytestmark = pytest.mark.kvm
 
@@ -139,10 +137,6 @@ def test_a_size_that_is_none_is_not_told():
         console.send(b"x")
         console.expect(b"x")
         assert bytes(console.output) == b"80x25\nx"
-
-
-def set_window(fd: int, columns: int, rows: int) -> None:
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 # -- who is at the other end --------------------------------------------------------

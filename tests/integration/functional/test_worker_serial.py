@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
-import socket
 import subprocess
 import termios
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from ipc_protocol.messages import VmState
 from tests.support.console import Console
 from tests.support.guests import build
 from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.kvm
 
@@ -26,13 +25,6 @@ pytestmark = pytest.mark.kvm
 def worker(tmp_path: Path) -> Iterator[Worker]:
     with start_worker(tmp_path) as worker:
         yield worker
-
-
-def connect(path: Path) -> Console:
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(DEADLINE)
-    client.connect(str(path))
-    return Console(client.detach())
 
 
 def test_file(worker: Worker, tmp_path: Path) -> None:
@@ -83,19 +75,19 @@ def test_socket(worker: Worker, tmp_path: Path) -> None:
     worker.call("vm.create", vm_config(build("echo"), serial=serial))
     assert not path.exists()
     worker.call("vm.boot")
-    with connect(path) as first:
+    with Console.connect(path) as first:
         # It was said before anybody listened.
         first.expect(b"echo ready")
         first.send(b"a")
         first.expect(b"a")
-        with connect(path) as second:
+        with Console.connect(path) as second:
             # The new client takes the place of the old.
             second.send(b"b")
             second.expect(b"b")
             while first.read(DEADLINE):
                 pass
             assert first.hung_up
-    with connect(path) as third:
+    with Console.connect(path) as third:
         third.send(b"c")
         third.expect(b"c")
         worker.call("vm.reboot")
@@ -118,7 +110,7 @@ def test_a_socket_that_a_killed_worker_left(tmp_path: Path) -> None:
         with start_worker(tmp_path) as worker:
             worker.call("vm.create", vm_config(build("echo"), serial=serial))
             worker.call("vm.boot")
-            with connect(path) as console:
+            with Console.connect(path) as console:
                 console.expect(b"echo ready")
             worker.stop(signal.SIGKILL)
         assert path.exists()
@@ -143,27 +135,10 @@ def test_off_is_no_serial_port(worker: Worker) -> None:
     eventually(unclaimed, "the guest writes to a port that is not there")
 
 
-class Terminal:
-    """A terminal as a shell gives it to the worker, with modes of its own."""
-
-    def __init__(self) -> None:
-        self.main, self.client = pty.openpty()
-        modes = termios.tcgetattr(self.client)
-        modes[6][termios.VERASE] = b"\x08"
-        termios.tcsetattr(self.client, termios.TCSANOW, modes)
-        self.modes = termios.tcgetattr(self.client)
-        self.console = Console(self.main)
-
-    def raw(self) -> bool:
-        return not termios.tcgetattr(self.client)[3] & (termios.ICANON | termios.ECHO)
-
-
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
-    terminal = Terminal()
-    yield terminal
-    terminal.console.close()
-    os.close(terminal.client)
+    with Terminal() as terminal:
+        yield terminal
 
 
 def on_terminal(tmp_path: Path, terminal: Terminal, guest: str, *arguments: str) -> Worker:
