@@ -7,6 +7,7 @@ the administrator prepared can be used without the right to change it.
 
 from __future__ import annotations
 
+import array
 import fcntl
 import ipaddress
 import socket
@@ -25,9 +26,10 @@ _SIOCGIFMTU: Final = 0x8921
 _SIOCSIFMTU: Final = 0x8922
 _SIOCSIFHWADDR: Final = 0x8924
 _SIOCGIFHWADDR: Final = 0x8927
+_SIOCETHTOOL: Final = 0x8946
+_ETHTOOL_GLINK: Final = 0x0A
 
 _IFF_UP: Final = 0x1
-_IFF_RUNNING: Final = 0x40
 _ARPHRD_ETHER: Final = 1
 _MAC: Final = slice(18, 24)
 _ADDRESS: Final = slice(20, 24)
@@ -55,9 +57,13 @@ class Interface:
         return True
 
     @property
-    def running(self) -> bool:
+    def connected(self) -> bool:
         """Whether it is up and somebody is at its other end."""
-        return self._flags() & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+        # The flag IFF_RUNNING says the same, but up to a second late.
+        answer = array.array("I", [_ETHTOOL_GLINK, 0])
+        address, _ = answer.buffer_info()
+        self._tell(_SIOCETHTOOL, struct.pack("=Q", address))
+        return bool(answer[1])
 
     @property
     def mac(self) -> bytes:

@@ -82,6 +82,12 @@ def _disk() -> Opener:
     )
 
 
+def _net() -> Opener:
+    from vmm_worker.devices.net import Net
+
+    return lambda wanted, _, __: Net(wanted.id, wanted.config, pointer=wanted.pointer)
+
+
 def _rng() -> Opener:
     from vmm_worker.devices.rng import Rng
 
@@ -127,6 +133,7 @@ def _pvpanic() -> Opener:
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("console", "__console", _console),
     Kind("disks", "_disk", _disk),
+    Kind("net", "_net", _net),
     Kind("rng", "__rng", _rng),
     Kind("pmem", "_pmem", _pmem),
     Kind("vsock", "_vsock", _vsock),

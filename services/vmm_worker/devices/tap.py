@@ -105,7 +105,7 @@ class Tap:
         two would get some of the frames.
         """
         interface = Interface(name)
-        if interface.exists and interface.running:
+        if interface.exists and interface.connected:
             raise self._failure(name, 1, OSError(errno.EBUSY, os.strerror(errno.EBUSY)))
 
     def _failure(self, name: str, queues: int, ex: OSError) -> VmFailure:
