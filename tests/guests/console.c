@@ -123,8 +123,8 @@ void guest_main(const struct start_info *info)
         power_off();
     }
     set_up();
-    put_text("console ready\n");
     send_size();
+    put_text("console ready\n");
     if (bytes) {
         send(mmio8(DATA), bytes);
         put_text("sent\n");
