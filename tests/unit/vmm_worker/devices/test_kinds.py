@@ -5,23 +5,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from hypothesis import given as drawn
 
 from ipc_protocol.config import PayloadConfig, VmConfig
 from ipc_protocol.config_devices import (
+    BalloonConfig,
     ConsoleConfig,
     DiskConfig,
     NetConfig,
+    PmemConfig,
     RateLimiterConfig,
     RateLimitGroupConfig,
     RngConfig,
     SerialMode,
+    VsockConfig,
 )
 from kvm_shim import Device, Vm
 from kvm_shim.virtio.place import Place
-from vmm_worker.devices import kinds
+from tests.unit.ipc_protocol.strategies import CONFIG
 from vmm_worker.devices.backend import Backend
-from vmm_worker.devices.kinds import Installed, Kind, shown, wanted_devices
+from vmm_worker.devices.kinds import KINDS, Installed, load_kinds, shown, wanted_devices
 
 
 class Pretended(Backend):
@@ -36,22 +39,52 @@ class Pretended(Backend):
         return {"mac": "52:54:00:12:34:56"} if "net" in self.id else {}
 
 
-@pytest.fixture(autouse=True)
-def _four_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"console": "__console", "disks": "_disk", "net": "_net", "rng": "__rng"}
-    pretended = (
-        Kind(field, name, lambda: lambda wanted, _, __: Pretended(wanted.id))
-        for field, name in names.items()
-    )
-    monkeypatch.setattr(kinds, "KINDS", tuple(pretended))
-
-
 def config(**parts: Any) -> VmConfig:
     return VmConfig(PayloadConfig(kernel="/k"), **parts)
 
 
 def table(given: VmConfig) -> list[tuple[str, str, int]]:
     return [(each.pointer, each.id, each.slot) for each in wanted_devices(given)]
+
+
+@drawn(CONFIG)
+def test_each_device_has_a_slot_and_a_name_of_its_own(given: VmConfig) -> None:
+    wanted = wanted_devices(given)
+    slots = [each.slot for each in wanted]
+    names = [each.id for each in wanted] + [group.id for group in given.rate_limit_groups]
+    assert len(set(slots)) == len(slots)
+    assert set(slots) <= set(range(1, 32))
+    assert len(set(names)) == len(names)
+    assert wanted == wanted_devices(given)
+
+
+def test_every_kind_can_be_loaded() -> None:
+    for kind in KINDS:
+        assert callable(kind.load())
+    load_kinds(config())
+
+
+def test_devices_are_made_in_this_order() -> None:
+    given = config(
+        pvpanic=True,
+        watchdog=True,
+        balloon=BalloonConfig(size=0),
+        vsock=VsockConfig(cid=3, socket="/v"),
+        pmem=(PmemConfig(file="/p"),),
+        net=(NetConfig(),),
+        disks=(DiskConfig(path="/d"),),
+    )
+    assert table(given) == [
+        ("/console", "__console", 1),
+        ("/disks/0", "_disk0", 2),
+        ("/net/0", "_net1", 3),
+        ("/rng", "__rng", 4),
+        ("/pmem/0", "_pmem2", 5),
+        ("/vsock", "_vsock3", 6),
+        ("/balloon", "__balloon", 7),
+        ("/watchdog", "__watchdog", 8),
+        ("/pvpanic", "__pvpanic", 9),
+    ]
 
 
 def test_a_vm_has_a_console_and_entropy() -> None:
@@ -96,11 +129,7 @@ def test_a_slot_that_is_asked_for_is_kept_free() -> None:
 
 def test_the_configuration_is_shown_with_what_was_found() -> None:
     given = config(net=(NetConfig(tap="a"), NetConfig(tap="b", id="lan")))
-    nothing: tuple[Installed, ...] = ()
-    installed = [
-        Installed(wanted, wanted.kind.load()(wanted, given, nothing))
-        for wanted in wanted_devices(given)
-    ]
+    installed = [Installed(wanted, Pretended(wanted.id)) for wanted in wanted_devices(given)]
     found = shown(given, installed)
     assert found.console == ConsoleConfig(id="__console")
     assert found.rng == RngConfig(id="__rng")
