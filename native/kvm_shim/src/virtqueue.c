@@ -266,6 +266,7 @@ static bool chain_walk(struct virtqueue *queue, struct virtqueue_chain *chain)
     const struct vring_desc *table = queue->desc_ring;
     uint32_t count = queue->size;
     uint32_t next = chain->head;
+    bool indirect = false; /* not to be told from `table`, which may be the ring itself */
 
     for (uint32_t steps = 0; steps < count; steps++) {
         struct vring_desc desc;
@@ -276,13 +277,14 @@ static bool chain_walk(struct virtqueue *queue, struct virtqueue_chain *chain)
         }
         desc = desc_read(&table[next]);
         if (desc.flags & VRING_DESC_F_INDIRECT) {
-            if (table != queue->desc_ring) {
+            if (indirect) {
                 virtqueue_fail(queue, "an indirect table in an indirect table");
                 return false;
             }
             table = chain_indirect(queue, &desc, &count);
             if (!table)
                 return false;
+            indirect = true;
             next = 0;
             steps = UINT32_MAX; /* from 0 again */
             continue;

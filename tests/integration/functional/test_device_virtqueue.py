@@ -154,6 +154,14 @@ def test_a_chain_may_end_in_a_table(driver):
     assert queue.wait() == (2, 128)
 
 
+def test_a_table_that_is_the_ring_itself_is_not_followed_for_ever(guest, driver):
+    (queue,) = driver.start(INDIRECT, [8])
+    chain(queue, driver, (queue.descriptors, 128, TABLE, 0))
+    while not driver.needs_reset:
+        pass
+    assert "an indirect table in an indirect table" in logged(guest)[0]
+
+
 @pytest.mark.parametrize("part", [QUEUE_DESC, QUEUE_DESC + 8, QUEUE_USED])
 @pytest.mark.parametrize("address", [0x300001, 0x3FFFFE & ~1, 0x500000, 0xFFFFFFFFFFFFFFF0])
 def test_rings_must_be_in_ram(guest, driver, part, address):
