@@ -102,7 +102,8 @@ class Vm:
         """Park the vCPUs.
 
         Raises:
-            VmFailure: ``host_resource`` when they do not park in time; they run on.
+            VmFailure: ``host_resource`` when they or a device do not stand still in time; all
+                run on.
         """
         if self.stopped:
             return
@@ -113,7 +114,8 @@ class Vm:
                 raise
             raise VmFailure(
                 ErrorCode.HOST_RESOURCE,
-                "the host is too busy to stop the vCPUs in time; the VM goes on running",
+                "the vCPUs and devices do not stand still in time: the host, or a disk or "
+                "network of it, is too slow; the VM goes on running",
                 causes=(ex.context,),
             ) from ex
 

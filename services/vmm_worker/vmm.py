@@ -23,7 +23,7 @@ from ipc_protocol.messages import (
 from ipc_protocol.version import BUILD_VERSION, VERSION
 from kvm_shim import Event, EventKind
 from vmm_worker import transitions
-from vmm_worker.devices.kinds import load_kinds
+from vmm_worker.devices.kinds import completed, load_kinds
 from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
@@ -219,7 +219,7 @@ class Vmm:
         if not isinstance(body, VmConfig):
             raise TypeError(f"vm.create got {type(body).__name__}")
         load_kinds(body)
-        self.standing = Standing(VmState.CREATED, body)
+        self.standing = Standing(VmState.CREATED, completed(body))
 
     def _boot(self, received_ns: int) -> None:
         standing = self.standing

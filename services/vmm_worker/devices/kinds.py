@@ -20,7 +20,16 @@ from ipc_protocol.config_devices import MAX_PCI_DEVICES, SerialMode
 from vmm_worker.devices.backend import Backend
 from vmm_worker.machine.memory import pmem_start
 
-__all__ = ["KINDS", "Installed", "Kind", "Wanted", "load_kinds", "shown", "wanted_devices"]
+__all__ = [
+    "KINDS",
+    "Installed",
+    "Kind",
+    "Wanted",
+    "completed",
+    "load_kinds",
+    "shown",
+    "wanted_devices",
+]
 
 
 class Wanted(NamedTuple):
@@ -173,6 +182,21 @@ def load_kinds(config: VmConfig) -> None:
     for kind in KINDS:
         if any(_asked(config, kind.field)):
             kind.load()
+
+
+def completed(config: VmConfig) -> VmConfig:
+    """Return the configuration with what is drawn once for the life of a VM.
+
+    A guest knows its network by its MAC address, and so does whoever leases it an address.
+    """
+    if all(net.mac for net in config.net):
+        return config
+    from vmm_worker.devices.net import draw_mac
+
+    net = (
+        each if each.mac else msgspec.structs.replace(each, mac=draw_mac()) for each in config.net
+    )
+    return msgspec.structs.replace(config, net=tuple(net))
 
 
 def shown(config: VmConfig, devices: Sequence[Installed]) -> VmConfig:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kvm_shim import Vm
     from kvm_shim.virtio.place import Place
 
-__all__ = ["Net"]
+__all__ = ["Net", "draw_mac"]
 
 _VHOST_NET: Final = "/dev/vhost-net"
 _MAC_BYTES: Final = 6
@@ -39,7 +39,7 @@ class Net(Backend):
     def __init__(self, device_id: str, config: NetConfig, *, pointer: str) -> None:
         super().__init__(device_id)
         self._config = config
-        self._mac = _random_mac() if config.mac is None else _mac(config.mac)
+        self._mac = _mac(config.mac or draw_mac())
         self._tap = Tap(config.tap, config.num_queues // 2, f"{pointer}/tap")
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
@@ -109,8 +109,8 @@ def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def _random_mac() -> bytes:
+def draw_mac() -> str:
     """Draw an address of one station, administered locally (IEEE 802, 8.4)."""
     drawn = bytearray(secrets.token_bytes(_MAC_BYTES))
     drawn[0] = drawn[0] & ~_MULTICAST | _LOCAL
-    return bytes(drawn)
+    return drawn.hex(":")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import resource
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.errors import VmFailure
 from ipc_protocol.listener import SocketPath
 from kvm_shim.virtio.vsock import create_vsock
 from vmm_worker.devices.backend import Backend
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Vsock"]
 
-_PATH_MAX: Final = 107 - len("_4294967295")
-"""Bytes of a UNIX socket's path, less the longest that is appended."""
-
 
 class Vsock(Backend):
     """A listening socket, given to the device of each boot."""
@@ -35,13 +32,6 @@ class Vsock(Backend):
         super().__init__(device_id)
         self._cid = config.cid
         field = f"{pointer}/socket"
-        if len(os.fsencode(config.socket)) > _PATH_MAX:
-            reason = f"is longer than {_PATH_MAX} bytes, which leaves no room for _<port>"
-            raise VmFailure(
-                ErrorCode.INVALID_CONFIG,
-                f"{field} {reason}",
-                fields=(FieldError(field, reason),),
-            )
         try:
             self._place = SocketPath(config.socket)
         except VmFailure as ex:

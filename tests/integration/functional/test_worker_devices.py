@@ -137,7 +137,9 @@ def test_every_device_over_reboots_and_nothing_left(networked: Worker, tmp_path:
     assert set(worker.call("vm.counters")) >= IDS
     worker.call("vm.shutdown")
     worker.call("vm.boot")
-    assert set(shown_ids(worker.info())) == IDS - {"__watchdog", "__pvpanic"}
+    info = worker.info()
+    assert set(shown_ids(info)) == IDS - {"__watchdog", "__pvpanic"}
+    assert [net.mac for net in info.config.net] == macs
 
     delete(worker)
     assert worker.descriptors() == descriptors
@@ -267,3 +269,18 @@ def test_the_log_says_what_a_device_saw(worker: Worker) -> None:
     worker.call("vm.boot")
     eventually(lambda: "WARNING memory: " in worker.read_log(), "it is logged")
     assert worker.info().state is VmState.RUNNING
+
+
+def test_devices_of_the_command_line(tmp_path: Path) -> None:
+    image = make_file(tmp_path / "disk.raw", MIB)
+    options = (
+        *("--kernel", build("count"), "--memory", "size=16M", "--console", "off"),
+        *("--disk", f"path={image},id=data,readonly=on", "--rng", "src=/dev/random,id=entropy"),
+        *("--balloon", "size=1M", "--vsock", f"cid=3,socket={tmp_path / 'vsock'}", "--watchdog"),
+    )
+    with start_worker(tmp_path, *options) as worker:
+        worker.wait_for(state=VmState.RUNNING)
+        counted = set(worker.call("vm.counters"))
+        assert {"data", "entropy", "__balloon", "_vsock0", "__watchdog"} <= counted
+        assert "__console" not in counted
+        assert worker.call("vmm.ping").features == ("io_uring", "kvm")

@@ -24,7 +24,7 @@ from kvm_shim import Device, Vm
 from kvm_shim.virtio.place import Place
 from tests.unit.ipc_protocol.strategies import CONFIG
 from vmm_worker.devices.backend import Backend
-from vmm_worker.devices.kinds import KINDS, Installed, load_kinds, shown, wanted_devices
+from vmm_worker.devices.kinds import KINDS, Installed, completed, load_kinds, shown, wanted_devices
 
 
 class Pretended(Backend):
@@ -138,3 +138,13 @@ def test_the_configuration_is_shown_with_what_was_found() -> None:
         NetConfig(tap="b", id="lan"),
     )
     assert shown(given, ()) == given
+
+
+def test_a_mac_address_is_drawn_once() -> None:
+    mac = "52:54:00:12:34:56"
+    given = config(net=(NetConfig(), NetConfig(mac=mac)))
+    first, second = completed(given).net
+    assert first.mac != completed(given).net[0].mac
+    assert second.mac == mac
+    assert completed(completed(given)).net[1] == second
+    assert completed(config()) == config()
