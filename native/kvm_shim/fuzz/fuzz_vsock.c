@@ -2,7 +2,7 @@
 /*
  * The socket device between a guest that sends what it likes and peers on the host that
  * connect, talk, listen and leave. Time is the input's: the timer is an eventfd that it
- * makes ready.
+ * makes ready. Sockets take little at once, so that the device has to keep the rest.
  */
 #include <fcntl.h>
 #include <linux/virtio_vsock.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -23,7 +24,7 @@ enum {
     TARGET_GARBAGE,                /* a client says up to 8 bytes of its own */
     TARGET_ACCEPT,                 /* the server takes who waits */
     TARGET_TALK,                   /* a peer sends 1 << data[0] bytes */
-    TARGET_LISTEN,                 /* a peer takes what is there */
+    TARGET_LISTEN,                 /* a peer takes 1 << data[0] bytes */
     TARGET_SHUT_DOWN,              /* a peer shuts down data[0] % 3 */
     TARGET_HANG_UP,
     TARGET_PASS,                   /* a peer sends a descriptor with two bytes */
@@ -57,6 +58,25 @@ int timerfd_settime(int fd, int flags, const struct itimerspec *when, struct iti
     FUZZ_CHECK(when->it_value.tv_nsec < 1000000000 &&
                (when->it_value.tv_sec || when->it_value.tv_nsec));
     return 0;
+}
+
+static int little(int fd)
+{
+    static const int size = 1; /* the least there is: a few KiB */
+
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    return fd;
+}
+
+int socket(int domain, int type, int protocol)
+{
+    return little((int)syscall(SYS_socket, domain, type, protocol));
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
+{
+    return little((int)syscall(SYS_accept4, fd, address, length, flags));
 }
 
 static void clean_up(void)
@@ -182,7 +202,7 @@ static void act(void *opaque, const struct fuzz_record *record)
         break;
     case TARGET_LISTEN:
         if (peer >= 0)
-            (void)!read(peer, buffer, sizeof(buffer));
+            (void)!read(peer, buffer, 1u << record->data[0] % 18);
         break;
     case TARGET_SHUT_DOWN:
         if (peer >= 0)

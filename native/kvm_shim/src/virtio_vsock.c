@@ -4,7 +4,7 @@
  *
  * Whatever woke the thread, it first takes what is new and then fills the guest's receive
  * buffers until one side has no more: bytes go from a socket straight into as many buffers as
- * that connection was seen to fill, and the guest hears of all of them at once.
+ * that connection was seen to fill, and the guest hears of many of them at once.
  */
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -31,7 +31,7 @@ enum {
     HEADER = sizeof(struct virtio_vsock_hdr),
 
     BURST = 16,              /* buffers filled by one read */
-    TURN = 512,              /* chains of a queue before the others are looked at */
+    TURN = 64,               /* packets or reads before others are looked at */
     READ_MAX = 128 << 10,    /* of one connection before the next one's turn */
     SEGMENTS = VIRTQUEUE_SIZE_MAX,
 };
@@ -163,7 +163,7 @@ static bool vsock_send_data(struct virtio_vsock *vsock, struct vsock_connection 
 {
     struct virtqueue_chain chains[BURST];
     uint32_t wanted = vsock_connection_credit(connection), count;
-    uint16_t taken, filled = 0;
+    uint16_t taken, filled;
     uint64_t room;
     ssize_t result;
 
@@ -177,6 +177,8 @@ static bool vsock_send_data(struct virtio_vsock *vsock, struct vsock_connection 
     result = vsock_connection_read(connection, vsock->payload, count, (uint32_t)room);
     filled = vsock_give_buffers(vsock, connection, chains, taken,
                                 result > 0 ? (uint32_t)result : 0);
+    if (filled == BURST) /* enough for the guest to begin with while the next is read */
+        virtqueue_publish(&vsock->virtio.queues[QUEUE_RX]);
     /* Try more buffers when these were too few, and no more than were of use otherwise. */
     connection->burst = filled < taken ? filled : (uint16_t)(2 * taken);
     if (connection->burst < 1)
