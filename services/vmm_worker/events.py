@@ -33,12 +33,13 @@ NOTES: Final = frozenset({EventKind.DEVICE_LOG, EventKind.DEVICE_ACTIVATED, Even
 
 def note(event: Event) -> None:
     """Log what a device has to tell."""
+    device = {"device": event.source}
     if event.kind is EventKind.DEVICE_LOG:
-        _guest_log.warning("%s: %s", event.source, event.text)
+        _guest_log.warning("%s: %s", event.source, event.text, extra=device)
     elif event.kind is EventKind.DEVICE_ACTIVATED:
-        _guest_log.info("%s: the guest's driver uses it", event.source)
+        _guest_log.info("%s: the guest's driver uses it", event.source, extra=device)
     else:
-        _guest_log.debug("%s: the guest's driver reset it", event.source)
+        _guest_log.debug("%s: the guest's driver reset it", event.source, extra=device)
 
 
 def describe(event: Event) -> GuestStop:

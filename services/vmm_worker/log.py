@@ -52,7 +52,11 @@ def guest_logger(name: str) -> logging.Logger:
 
 
 class RateLimit(logging.Filter):
-    """Lets a burst of records of each call site through in a period and counts the rest."""
+    """Lets a burst of records of each call site through in a period and counts the rest.
+
+    A record may say what it is about (``extra={"device": ...}``): of each device, a call site
+    has a burst, so that one that is noisy does not silence another.
+    """
 
     def __init__(
         self,
@@ -64,11 +68,11 @@ class RateLimit(logging.Filter):
         self._clock = clock
         self._burst = burst
         self._period = period
-        self._sites: dict[tuple[str, int], tuple[float, int]] = {}
+        self._sites: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether a record may pass."""
-        site = (record.pathname, record.lineno)
+        site = (record.pathname, record.lineno, getattr(record, "device", ""))
         now = self._clock()
         start, count = self._sites.get(site, (now, 0))
         if now - start >= self._period:

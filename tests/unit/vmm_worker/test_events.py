@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import pairwise
 
 import pytest
 
 from kvm_shim import Event, EventKind, Registers
-from vmm_worker.events import REBOOTS, RebootPace, describe
+from vmm_worker.events import NOTES, REBOOTS, RebootPace, describe, note
 
 REGISTERS = Registers(**dict.fromkeys(Registers._fields, 0) | {"rip": 0xFFFF_FFFF_8100_0000})
 
@@ -35,6 +36,7 @@ def event(kind: EventKind, **fields: object) -> Event:
         (EventKind.TRIPLE_FAULT, "triple_fault"),
         (EventKind.INTERNAL_ERROR, "internal_error"),
         (EventKind.GUEST_PANIC, "panic"),
+        (EventKind.PANICKED, "panic"),
     ],
 )
 def test_reasons(kind: EventKind, reason: str) -> None:
@@ -57,6 +59,28 @@ def test_details_are_for_people() -> None:
     assert "vCPU 3" in stop.detail
     assert "0x1, 0x2" in stop.detail
     assert "rip=0xffffffff81000000" in stop.detail
+
+
+def test_a_crash_is_told_in_the_device_s_words() -> None:
+    crash = describe(event(EventKind.PANICKED, source="__pvpanic", text="it panicked", vcpu=1))
+    assert crash.detail == "it panicked; vCPU 1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "text"),
+    [
+        (EventKind.DEVICE_LOG, logging.WARNING, "_disk0: the image is full"),
+        (EventKind.DEVICE_ACTIVATED, logging.INFO, "_disk0: the guest's driver uses it"),
+        (EventKind.DEVICE_RESET, logging.DEBUG, "_disk0: the guest's driver reset it"),
+    ],
+)
+def test_notes_are_for_the_log(
+    kind: EventKind, level: int, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert kind in NOTES
+    with caplog.at_level(logging.DEBUG):
+        note(event(kind, source="_disk0", text="the image is full"))
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(level, text)]
 
 
 def test_a_guest_that_resets_again_and_again_waits_longer_each_time() -> None:

@@ -51,6 +51,16 @@ def test_call_sites_do_not_count_for_each_other(
     assert stream.getvalue().splitlines() == ["one", "two"]
 
 
+def test_a_noisy_device_does_not_silence_another(
+    logger: tuple[logging.Logger, io.StringIO],
+) -> None:
+    out, stream = logger
+    out.addFilter(log.RateLimit(burst=1, period=3600.0))
+    for device in ("noisy", "noisy", "calm"):
+        out.warning("%s", device, extra={"device": device})
+    assert stream.getvalue().splitlines() == ["noisy", "calm"]
+
+
 def test_a_guest_logger_has_one_limit() -> None:
     first = log.guest_logger("some.module")
     assert log.guest_logger("some.module") is first
