@@ -24,6 +24,9 @@ MEMORY = 64 << 20
 BAR = 0xC000_0000
 ECAM = 0xE800_0000
 SLOT = 3
+ENTRY = 1 << 20
+HALT = bytes.fromhex("fa f4 eb fc")
+"""cli; hlt; and again."""
 RINGS = 8 << 20
 BUFFERS = 16 << 20
 BUFFERS_SIZE = 4 << 20
@@ -59,9 +62,14 @@ def pattern(size: int, seed: int = 1) -> bytes:
 
 @contextlib.contextmanager
 def machine() -> Iterator[tuple[kvm_shim.Vm, kvm_shim.Device]]:
-    """Lend a machine that has memory and a PCI bus, and no vCPU."""
+    """Lend a machine that has memory, a PCI bus and a vCPU that does nothing."""
     with kvm_shim.Vm() as vm:
         vm.add_memory(0, MEMORY)
+        vm.create_vcpu(0, 0)
+        vm.set_cpuid(0, kvm_shim.supported_cpuid())
+        vm.write_memory(ENTRY, HALT)
+        boot = kvm_shim.Boot(entry=ENTRY, argument=0, stack=ENTRY, gdt=0x500, page_tables=0x9000)
+        vm.enter_pvh(0, boot)
         yield vm, vm.pci(ECAM)
 
 
@@ -121,15 +129,18 @@ class Buffers:
         """Notify the device."""
         self.queue.kick()
 
+    def take(self) -> list[Chain]:
+        """Return the chains that were used since the last time."""
+        return [self._used(*used) for used in iter(self.queue.take, None)]
+
     def wait(self, count: int = 1) -> list[Chain]:
         """Wait until that many more chains are used."""
-        used = []
-        for _ in range(count):
-            head, written = self.queue.wait(timeout=30.0)
-            chain = self._chains.pop(head)
-            chain.written = written
-            used.append(chain)
-        return used
+        return [self._used(*self.queue.wait(timeout=30.0)) for _ in range(count)]
+
+    def _used(self, head: int, written: int) -> Chain:
+        chain = self._chains.pop(head)
+        chain.written = written
+        return chain
 
     def data(self, chain: Chain) -> bytes:
         """Return what is in a chain's writable segments."""
@@ -169,6 +180,7 @@ class Disk:
         self.size = config.get("queue_size", 128)
         self.count = config.get("num_queues", 1)
         self.driver = Driver(vm, slot, RINGS)
+        self._slot = slot
         self.queues: list[Buffers] = []
 
     @property
@@ -176,11 +188,13 @@ class Disk:
         """The first queue."""
         return self.queues[0]
 
-    def start(self, features: int = -1) -> None:
-        """Have the driver take the disk into use."""
+    def start(self, features: int = -1, *, memory: int = 0) -> None:
+        """Have the driver take the disk into use, with its memory from `memory` on."""
+        self.driver = Driver(self.vm, self._slot, memory + RINGS)
         queues = self.driver.start(features & self.driver.offered, [self.size] * self.count)
         self.queues = [
-            Buffers(queue, BUFFERS + index * BUFFERS_SIZE) for index, queue in enumerate(queues)
+            Buffers(queue, memory + BUFFERS + index * BUFFERS_SIZE)
+            for index, queue in enumerate(queues)
         ]
 
     def move(self, other: Disk) -> None:

@@ -73,9 +73,13 @@ static int bucket_init(struct bucket *bucket, const kvmshim_bucket *config, cons
 /* How long until there are tokens; 0: there are. */
 static uint64_t bucket_wait(const struct bucket *bucket, uint64_t now)
 {
-    if (bucket->size == 0 || bucket->burst > 0 || bucket->full_at < now + bucket->capacity_ns)
+    uint64_t token_ns, with_one;
+
+    if (bucket->size == 0 || bucket->burst > 0)
         return 0;
-    return bucket->full_at - (now + bucket->capacity_ns) + BATCH_NS;
+    token_ns = bucket->refill_ns / bucket->size;
+    with_one = now + bucket->capacity_ns - token_ns; /* when full_at is no later */
+    return bucket->full_at <= with_one ? 0 : bucket->full_at - with_one + BATCH_NS;
 }
 
 static uint64_t bucket_time(const struct bucket *bucket, uint64_t tokens)
