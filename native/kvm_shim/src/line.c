@@ -350,25 +350,39 @@ int line_attach(struct line *line, int input, int output, kvmshim_error *err)
     return 0;
 }
 
-int line_hold(struct line *line, uint64_t deadline_ns)
+/* In the thread, although it is held: attaching may happen at the same time. */
+static void line_stand(void *opaque)
 {
-    int rc = io_thread_hold(&line->thread, deadline_ns);
+    struct line *line = opaque;
 
-    if (rc < 0)
-        return rc;
     pthread_mutex_lock(&line->lock);
     line->ops->changed(line); /* what the device still has is to go as well */
     pthread_mutex_unlock(&line->lock);
     line_flush(line);
     line->held = true;
-    return 0;
+}
+
+static void line_go(void *opaque)
+{
+    struct line *line = opaque;
+
+    line->held = false;
+    line->blocked = true;
+    line_kick(line);
+}
+
+int line_hold(struct line *line, uint64_t deadline_ns)
+{
+    int rc = io_thread_hold(&line->thread, deadline_ns);
+
+    if (rc == 0)
+        io_thread_call(&line->thread, line_stand, line);
+    return rc;
 }
 
 void line_release(struct line *line)
 {
-    line->held = false;
-    line->blocked = true;
-    line_kick(line);
+    io_thread_call(&line->thread, line_go, line);
     io_thread_release(&line->thread);
 }
 

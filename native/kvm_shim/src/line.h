@@ -53,7 +53,7 @@ struct line {
     int retry; /* timerfd: look whether a terminal came back, or changed its size */
     struct io_watch kick_watch, retry_watch;
 
-    /* The thread's own, or its holder's. */
+    /* The thread's own. */
     struct endpoint input, output;
     struct winsize window;
     uint32_t retry_ms; /* of the timer at present; 0: off */

@@ -60,6 +60,38 @@ static void control_vsock(kvmshim_device *device)
         send(*client, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL);
 }
 
+/* ---- the console and the watchdog ---------------------------------------------------- */
+
+static kvmshim_device *create_console(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    kvmshim_device *device;
+
+    REQUIRE(kvmshim_console_create(vm, place, &device, NULL) == 0);
+    return device;
+}
+
+/* A client comes, types, changes the size of its window and leaves. */
+static void control_console(kvmshim_device *console)
+{
+    int ends[2];
+
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    REQUIRE(kvmshim_console_attach(console, ends[0], ends[0], NULL) == 0);
+    REQUIRE(write(ends[1], "typed", 5) == 5);
+    REQUIRE(kvmshim_console_resize(console, 80, 25, NULL) == 0);
+    REQUIRE(kvmshim_console_resize(console, 132, 43, NULL) == 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static kvmshim_device *create_watchdog(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    kvmshim_device *device;
+
+    REQUIRE(kvmshim_watchdog_create(vm, place, 1, &device, NULL) == 0);
+    return device;
+}
+
 const struct race_device race_devices[] = {
     {
         .name = "rng",
@@ -78,6 +110,19 @@ const struct race_device race_devices[] = {
                     .header_size = sizeof(vsock_request),
                     .answered = true},
                    {.writable = sizeof(struct virtio_vsock_event)}},
+    },
+    {
+        .name = "console",
+        .create = create_console,
+        .control = control_console,
+        .queue_count = 2,
+        .queues = {{.writable = 64}, {.readable = 64, .answered = true}},
+    },
+    {
+        .name = "watchdog",
+        .create = create_watchdog,
+        .queue_count = 1,
+        .queues = {{.writable = 1, .answered = true}},
     },
     {.name = NULL},
 };

@@ -25,6 +25,7 @@ struct ring {
     const struct race_queue *kind;
     struct virtqueue *queue;
     uint64_t gpa;
+    uint16_t size; /* RING_SIZE, or what the device has at most */
     struct vring_desc *desc;
     struct vring_avail *avail;
     struct vring_used *used;
@@ -74,7 +75,7 @@ static void set_up_queue(struct driver *driver, uint16_t index)
 
     ring_clear(ring);
     set(driver, VIRTIO_PCI_COMMON_Q_SELECT, index, 2);
-    set(driver, VIRTIO_PCI_COMMON_Q_SIZE, RING_SIZE, 2);
+    set(driver, VIRTIO_PCI_COMMON_Q_SIZE, ring->size, 2);
     set(driver, VIRTIO_PCI_COMMON_Q_MSIX, index + 1u, 2);
     set64(driver, VIRTIO_PCI_COMMON_Q_DESCLO, ring->gpa);
     set64(driver, VIRTIO_PCI_COMMON_Q_AVAILLO, ring->gpa + RING_AVAIL);
@@ -121,6 +122,7 @@ struct driver *driver_create(struct vcpu *vcpu, kvmshim_device *device,
 
         ring->kind = &kind->queues[i];
         ring->queue = &driver->device->queues[i];
+        ring->size = ring->queue->size_max < RING_SIZE ? ring->queue->size_max : RING_SIZE;
         ring->gpa = (uint64_t)(i + 1) * AREA;
         host = memory_range(vcpu->vm, ring->gpa, AREA);
         ring->desc = (struct vring_desc *)host;
@@ -159,9 +161,9 @@ static bool add(struct driver *driver, struct ring *ring)
     uint64_t buffer;
     uint16_t slot = 0;
 
-    while (slot < CHAINS && ring->busy[slot])
+    while (slot < ring->size / 2 && ring->busy[slot])
         slot++;
-    if (slot == CHAINS)
+    if (slot == ring->size / 2)
         return false;
     ring->busy[slot] = true;
     buffer = ring->gpa + BUFFERS + (uint64_t)slot * BUFFER_SIZE;
@@ -171,7 +173,7 @@ static bool add(struct driver *driver, struct ring *ring)
     if (ring->kind->writable)
         put_desc(ring, (uint16_t)(2 * slot + (ring->kind->readable != 0)),
                  buffer + BUFFER_SIZE / 2, ring->kind->writable, VRING_DESC_F_WRITE);
-    __atomic_store_n(&ring->avail->ring[ring->added % RING_SIZE], (uint16_t)(2 * slot),
+    __atomic_store_n(&ring->avail->ring[ring->added % ring->size], (uint16_t)(2 * slot),
                      __ATOMIC_RELAXED);
     ring->added++;
     driver->requests++;
@@ -187,7 +189,7 @@ static void show(const struct driver *driver, struct ring *ring, uint16_t before
     atomic_thread_fence(memory_order_seq_cst);
     if (driver->event_idx)
         wanted = vring_need_event(
-            __atomic_load_n((uint16_t *)&ring->used->ring[RING_SIZE], __ATOMIC_RELAXED),
+            __atomic_load_n((uint16_t *)&ring->used->ring[ring->size], __ATOMIC_RELAXED),
             ring->added, before);
     else
         wanted = !(__atomic_load_n(&ring->used->flags, __ATOMIC_RELAXED) &
@@ -201,7 +203,7 @@ static void take(struct ring *ring)
     uint16_t used = __atomic_load_n(&ring->used->idx, __ATOMIC_ACQUIRE);
 
     for (; ring->taken != used; ring->taken++) {
-        uint32_t id = __atomic_load_n(&ring->used->ring[ring->taken % RING_SIZE].id,
+        uint32_t id = __atomic_load_n(&ring->used->ring[ring->taken % ring->size].id,
                                       __ATOMIC_RELAXED);
 
         REQUIRE(id % 2 == 0 && id / 2 < CHAINS && ring->busy[id / 2]);

@@ -125,7 +125,7 @@ static void *meddling(void *argument)
 
 static void save_and_load(kvmshim_device *device, bool load)
 {
-    static uint8_t state[1 << 16];
+    static uint8_t state[1 << 17];
     uint64_t size;
 
     REQUIRE(kvmshim_device_save(device, state, sizeof(state), &size, NULL) == 0);
