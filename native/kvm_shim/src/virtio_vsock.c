@@ -216,6 +216,7 @@ static void vsock_send(struct virtio_vsock *vsock)
 
 static void vsock_receive_packet(struct virtio_vsock *vsock, const struct virtqueue_chain *chain)
 {
+    uint64_t available = chain->readable_bytes - HEADER;
     struct virtio_vsock_hdr header;
     uint32_t count;
 
@@ -226,10 +227,9 @@ static void vsock_receive_packet(struct virtio_vsock *vsock, const struct virtqu
         return;
     }
     count = vsock_append(vsock->payload, chain->iov, chain->readable, HEADER);
-    vsock_mux_receive(&vsock->mux, &header, vsock->payload, count,
-                      chain->readable_bytes - HEADER);
+    vsock_mux_receive(&vsock->mux, &header, vsock->payload, count, available);
     vsock->tx_packets++;
-    if (header.op == VIRTIO_VSOCK_OP_RW)
+    if (header.op == VIRTIO_VSOCK_OP_RW && header.len <= available)
         vsock->tx_bytes += header.len;
 }
 
