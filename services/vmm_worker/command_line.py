@@ -40,6 +40,9 @@ _DEVICES_HELP: Final = (
     "--disk, --net, --pmem and --rate-limit-group may be given more than once. Each device but "
     "the serial port takes id=ID and pci_device_id=1..31 too."
 )
+_CONSOLE_HELP: Final = (
+    "the virtio console (default: tty); what is typed goes to the serial port if both are tty"
+)
 _DISK_HELP: Final = (
     "a raw image or a block device; also readonly=on, direct=on, sparse=off, serial=TEXT, "
     "num_queues=N, queue_size=N, image_type=raw, lock_granularity=full, rate_limit_group=ID, and "
@@ -179,7 +182,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     many: dict[str, Any] = {"action": "extend", "nargs": "+"}
     terminal = "tty|pty|null|off|file=PATH|socket=PATH"
     add("--serial", devices.parse_serial, terminal, "the serial port (default: null)")
-    add("--console", devices.parse_console, terminal, "the virtio console (default: tty)")
+    add("--console", devices.parse_console, terminal, _CONSOLE_HELP)
     add("--disk", devices.parse_disk, "path=FILE[,...]", _DISK_HELP, dest="disks", **many)
     add("--net", devices.parse_net, "tap=NAME[,...]", _NET_HELP, **many)
     add("--rng", devices.parse_rng, "src=FILE", "entropy (default: src=/dev/urandom)")

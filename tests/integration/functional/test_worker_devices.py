@@ -9,14 +9,16 @@ import re
 import socket
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from ipc_protocol.errors import ErrorCode
-from ipc_protocol.messages import VmInfo, VmState
+from ipc_protocol.client import Client
+from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.messages import Operation, VmInfo, VmState
 from tests.support.console import Console
 from tests.support.guests import build
 from tests.support.network import namespace_problem, own_network
@@ -284,3 +286,35 @@ def test_devices_of_the_command_line(tmp_path: Path) -> None:
         assert {"data", "entropy", "__balloon", "_vsock0", "__watchdog"} <= counted
         assert "__console" not in counted
         assert worker.call("vmm.ping").features == ("io_uring", "kvm")
+
+
+def test_reads_while_everything_changes(worker: Worker, tmp_path: Path) -> None:
+    parts = everything(tmp_path) | {"net": []}
+    worker.call("vm.create", vm_config(build("count"), **parts))
+    with Client(worker.ipc) as reader, ThreadPoolExecutor(1) as pool:
+        done = False
+
+        def read() -> int:
+            answers = 0
+            while not done:
+                reader.call(Operation.VM_INFO)
+                try:
+                    reader.call(Operation.VM_COUNTERS)
+                except VmFailure as ex:
+                    if ex.error.code is not ErrorCode.VM_NOT_RUNNING:
+                        raise
+                answers += 1
+            return answers
+
+        reading = pool.submit(read)
+        try:
+            for _ in range(5):
+                worker.call("vm.boot")
+                worker.call("vm.resize", {"desired_balloon": MIB})
+                worker.call("vm.pause")
+                worker.call("vm.reboot")
+                worker.call("vm.shutdown")
+        finally:
+            done = True
+        assert reading.result(DEADLINE) > 5
+    assert "ERROR" not in worker.read_log()

@@ -24,7 +24,7 @@ from ipc_protocol.config_devices import (
     VsockConfig,
 )
 
-__all__ = ["PATH", "devices"]
+__all__ = ["PATH", "devices", "disk", "net"]
 
 PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 QUEUE_SIZE = st.sampled_from([4, 64, 128, 1024])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given
 
 from ipc_protocol.config_devices import (
     BalloonConfig,
@@ -23,6 +24,7 @@ from ipc_protocol.config_devices import (
     TokenBucket,
     VsockConfig,
 )
+from tests.unit.ipc_protocol.strategies_devices import disk, net
 from vmm_worker.device_options import (
     parse_balloon,
     parse_console,
@@ -182,3 +184,34 @@ def test_the_others(
 def test_what_is_refused(reader: Callable[[str], msgspec.Struct], text: str, message: str) -> None:
     with pytest.raises(OptionError, match=message.replace(".", "\\.")):
         reader(text)
+
+
+def spelled(config: msgspec.Struct) -> str:
+    """Write a configuration as an option, with everything that is not the default."""
+    parts = []
+    for field in msgspec.structs.fields(config):
+        value = getattr(config, field.name)
+        if value is None or value == field.default:
+            continue
+        if isinstance(value, RateLimiterConfig):
+            for short, bucket in (("bw", value.bandwidth), ("ops", value.ops)):
+                if bucket is not None:
+                    values = msgspec.structs.asdict(bucket).items()
+                    parts += [f"{short}_{key}={number}" for key, number in values]
+        elif isinstance(value, bool):
+            parts.append(f"{field.name}={'on' if value else 'off'}")
+        else:
+            parts.append(f'{field.name}="{value}"')
+    return ",".join(parts)
+
+
+@given(disk(vcpus=4, groups=["slow"]))
+def test_every_disk_can_be_spelled(config: DiskConfig) -> None:
+    # An empty value counts as not given.
+    meant = msgspec.structs.replace(config, serial=config.serial or None)
+    assert parse_disk(spelled(config)) == meant
+
+
+@given(net(vcpus=4))
+def test_every_network_device_can_be_spelled(config: NetConfig) -> None:
+    assert parse_net(spelled(config)) == config
