@@ -14,13 +14,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.guests.debian import debian, debian_files
 from tests.guests.linux import linux_guest
-from tests.integration.performance import api, boots, exits, report
+from tests.integration.performance import api, boots, devices, exits, logins, report
+from tests.integration.performance.beside import Comparisons
 from tests.integration.performance.measure import Results, environment, has_fast_kvm
+from tests.integration.performance.peers import load_program
 from tests.integration.performance.processes import ROOT
 from tests.support.guests import build, names
 
-_PARTS = ("exits", "api", "boots")
+_PARTS = ("exits", "api", "boots", "devices", "debian")
 
 
 def _arguments() -> argparse.Namespace:
@@ -28,16 +31,22 @@ def _arguments() -> argparse.Namespace:
         prog="python -m tests.integration.performance", description=__doc__
     )
     parser.add_argument("--runs", type=int, default=10, help="of everything (10)")
+    parser.add_argument(
+        "--pairs", type=int, default=5, help="of runs of Velum and QEMU, for each device (5)"
+    )
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
+    parser.add_argument(
+        "--rows", nargs="+", default=["*"], metavar="PATTERN", help="of the devices, as a shell's"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "build/bench.json")
     parser.add_argument("--time-limit", type=float, default=3600.0, help="of the testbed, seconds")
     parser.add_argument("--here", action="store_true", help="never use the testbed")
     return parser.parse_args()
 
 
-def _measure_here(parts: list[str], runs: int) -> dict[str, Any]:
-    fast = has_fast_kvm()
-    results = Results()
+def _measure_here(options: argparse.Namespace) -> dict[str, Any]:
+    parts, runs, fast = options.parts, options.runs, has_fast_kvm()
+    results, beside_qemu = Results(), Comparisons()
     if "exits" in parts:
         exits.measure(results, runs)
     if "boots" in parts:
@@ -50,13 +59,22 @@ def _measure_here(parts: list[str], runs: int) -> dict[str, Any]:
             guest = linux_guest()
             payload = {"kernel": str(guest.kernel), "initramfs": str(guest.initramfs)}
         api.measure(results, runs, payload)
-    return {"environment": environment(), "results": results.as_json()}
+    if "devices" in parts and fast:
+        devices.measure(beside_qemu, linux_guest(), options.pairs, options.rows)
+    if "debian" in parts and fast:
+        logins.measure(beside_qemu, debian(), max(1, options.pairs // 2))
+    return {
+        "environment": environment(),
+        "results": results.as_json(),
+        "beside_qemu": beside_qemu.as_json(),
+    }
 
 
 def _measure_in_testbed(options: argparse.Namespace) -> list[dict[str, Any]]:
     # The testbed has neither a network nor a compiler.
     linux_guest()
     exits.bare_program()
+    load_program()
     for name in names():
         build(name)
     output = ROOT / "build/bench-testbed.json"
@@ -64,9 +82,11 @@ def _measure_in_testbed(options: argparse.Namespace) -> list[dict[str, Any]]:
     output.unlink(missing_ok=True)
     testbed = [sys.executable, "-m", "tests.testbed", "run", "--retries", "1"]
     command = [sys.executable, "-m", "tests.integration.performance", "--here"]
-    command += ["--runs", str(options.runs), "--output", str(output), "--parts", *options.parts]
+    command += ["--runs", str(options.runs), "--pairs", str(options.pairs)]
+    command += ["--output", str(output), "--parts", *options.parts, "--rows", *options.rows]
     limit = ["--time-limit", str(options.time_limit)]
-    subprocess.run([*testbed, *limit, "--", *command], check=True, cwd=ROOT)
+    given = [f"--env={name}={value}" for name, value in debian_files().items()]
+    subprocess.run([*testbed, *limit, *given, "--", *command], check=True, cwd=ROOT)
     reports: list[dict[str, Any]] = json.loads(output.read_text())
     return reports
 
@@ -74,7 +94,7 @@ def _measure_in_testbed(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> int:
     """Do what the command line says."""
     options = _arguments()
-    reports = [_measure_here(options.parts, options.runs)]
+    reports = [_measure_here(options)]
     print(report.render(reports[0]), flush=True)
     if not options.here and not has_fast_kvm():
         in_testbed = _measure_in_testbed(options)

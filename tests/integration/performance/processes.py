@@ -9,14 +9,22 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.integration.performance.measure import wait_until
 from tests.support.http import UnixHTTP, wait_for_socket
 
-__all__ = ["ROOT", "Service", "pss_kib", "python_environment", "running", "service"]
+__all__ = [
+    "ROOT",
+    "Service",
+    "cpu_seconds",
+    "pss_kib",
+    "python_environment",
+    "running",
+    "service",
+]
 
 ROOT = Path(__file__).parents[3]
 _MAPPING = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<access>\S{4}) ")
@@ -86,6 +94,15 @@ def _descendants(pid: int) -> Iterator[int]:
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
             yield from _descendants(int(child))
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time that processes have had, that of their guests included."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def pss_kib(pid: int) -> int:

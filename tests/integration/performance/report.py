@@ -11,6 +11,7 @@ __all__ = ["render", "write"]
 
 _TIMES = {"ns", "ms", "s"}
 _COLUMNS = ("", "median", "min", "max", "runs", "aim", "")
+_BESIDE = ("", "velum", "qemu", "ratio", "min", "max", "runs", "", "CPU", "qemu's", "ratio", "")
 
 
 def _number(value: float | None) -> str:
@@ -33,18 +34,42 @@ def _row(series: dict[str, Any], *, emulated: bool) -> tuple[str, ...]:
     )
 
 
-def render(report: dict[str, Any]) -> str:
-    """Return the table of one environment's results."""
-    place = report["environment"]
-    emulated = place["emulated"]
-    rows = [_COLUMNS, *(_row(series, emulated=emulated) for series in report["results"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    note = "; emulated: compare only within this table" if emulated else ""
-    cpu = f"{place['cpu']}, {place['cpus']} CPUs, Linux {place['kernel']}"
-    lines = [f"{cpu}, KVM: {place['kvm']} ({place['virtualization']}){note}"]
+def _compared(series: dict[str, Any]) -> tuple[str, ...]:
+    keys = ("velum", "qemu", "ratio", "ratio_min", "ratio_max")
+    costs = ("velum_cost", "qemu_cost", "cost_ratio")
+    return (
+        f"{series['name']} [{series['unit']}]",
+        *(_number(series[key]) for key in keys),
+        str(len(series["velum_runs"])),
+        "met" if series["ratio"] >= series["aim"] else "MISSED",
+        *(_number(series[key]) for key in costs),
+        series["cost_unit"],
+    )
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Line up the columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
     for name, *cells in rows:
         padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
+    return lines
+
+
+def render(report: dict[str, Any]) -> str:
+    """Return the tables of one environment's results."""
+    place = report["environment"]
+    emulated = place["emulated"]
+    note = "; emulated: compare only within this table" if emulated else ""
+    cpu = f"{place['cpu']}, {place['cpus']} CPUs, Linux {place['kernel']}"
+    lines = [f"{cpu}, KVM: {place['kvm']} ({place['virtualization']}){note}"]
+    if report["results"]:
+        results = [_row(series, emulated=emulated) for series in report["results"]]
+        lines += _table([_COLUMNS, *results])
+    if report["beside_qemu"]:
+        lines += ["", "Devices beside QEMU's; a ratio above 1 is in Velum's favour"]
+        lines += _table([_BESIDE, *map(_compared, report["beside_qemu"])])
     return "\n".join(lines)
 
 
