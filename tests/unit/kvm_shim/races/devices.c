@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/virtio_blk.h>
 #include <linux/virtio_vsock.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,6 +15,77 @@ static kvmshim_device *create_rng(kvmshim_vm *vm, const kvmshim_place *place)
 
     REQUIRE(kvmshim_rng_create(vm, place, -1, NULL, &device, NULL) == 0);
     return device;
+}
+
+/* Held up by its limiter time and again. */
+static kvmshim_device *create_limited_rng(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    const kvmshim_bucket none = {.size = 0}, some = {.size = 4000, .refill_ms = 1000};
+    kvmshim_device *device, *limiter;
+
+    REQUIRE(kvmshim_limiter_create(vm, &none, &some, &limiter, NULL) == 0);
+    REQUIRE(kvmshim_rng_create(vm, place, -1, limiter, &device, NULL) == 0);
+    return device;
+}
+
+/* ---- disks, with io_uring and with threads ----------------------------------------- */
+
+static int memory_file(void)
+{
+    int fd = memfd_create("races", MFD_CLOEXEC);
+
+    REQUIRE(fd >= 0 && ftruncate(fd, 2 << 20) == 0);
+    return fd;
+}
+
+static kvmshim_device *create_block(kvmshim_vm *vm, const kvmshim_place *place, uint8_t engine)
+{
+    const kvmshim_block_config config = {
+        .fd = memory_file(), .sparse = 1, .engine = engine, .num_queues = 2, .queue_size = 64};
+    kvmshim_device *device;
+
+    REQUIRE(kvmshim_block_create(vm, place, &config, &device, NULL) == 0);
+    close(config.fd);
+    return device;
+}
+
+static kvmshim_device *create_block_uring(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    return create_block(vm, place, KVMSHIM_BLOCK_AUTO);
+}
+
+static kvmshim_device *create_block_threads(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    return create_block(vm, place, KVMSHIM_BLOCK_THREADS);
+}
+
+static const struct virtio_blk_outhdr read_sector = {.type = VIRTIO_BLK_T_IN, .sector = 5};
+static const struct virtio_blk_outhdr flush = {.type = VIRTIO_BLK_T_FLUSH};
+
+#define BLOCK_QUEUES                                                                              \
+    .queue_count = 2, .queues = {                                                                 \
+        {16, 512 + 1, &read_sector, sizeof(read_sector), true},                                   \
+        {16, 1, &flush, sizeof(flush), true},                                                     \
+    }
+
+/* ---- the balloon ------------------------------------------------------------------ */
+
+static kvmshim_device *create_balloon(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    const kvmshim_balloon_config config = {.size = 0};
+    kvmshim_device *device;
+
+    REQUIRE(kvmshim_balloon_create(vm, place, &config, &device, NULL) == 0);
+    return device;
+}
+
+static void control_balloon(kvmshim_device *device)
+{
+    static uint64_t size;
+    uint64_t actual;
+
+    REQUIRE(kvmshim_balloon_resize(device, (++size % 16) * 4096, NULL) == 0);
+    REQUIRE(kvmshim_balloon_actual(device, &actual, NULL) == 0);
 }
 
 /* ---- sockets: clients come and go, and the guest looks for a server that is not there -- */
@@ -98,6 +171,21 @@ const struct race_device race_devices[] = {
         .create = create_rng,
         .queue_count = 1,
         .queues = {{.writable = 64, .answered = true}},
+    },
+    {
+        .name = "limited_rng",
+        .create = create_limited_rng,
+        .queue_count = 1,
+        .queues = {{.writable = 64, .answered = true}},
+    },
+    {.name = "block_uring", .create = create_block_uring, BLOCK_QUEUES},
+    {.name = "block_threads", .create = create_block_threads, BLOCK_QUEUES},
+    {
+        .name = "balloon",
+        .create = create_balloon,
+        .control = control_balloon,
+        .queue_count = 2,
+        .queues = {{.readable = 16, .answered = true}, {.readable = 16, .answered = true}},
     },
     {
         .name = "vsock",
