@@ -192,10 +192,15 @@ def shim_tests() -> list[str]:
     return sorted(str(path) for kind in kinds for path in folder.glob(f"test_{kind}_*.py"))
 
 
+def build_guests() -> None:
+    """Build the tiny guests: the testbed has no compiler."""
+    for guest in guests.names():
+        guests.build(guest)
+
+
 def kvm_tests(name: str, environment: Mapping[str, str], *paths: str) -> Outcome:
     """Run the tier of tiny guests here, or in the testbed where there is no KVM."""
-    for guest in guests.names():
-        guests.build(guest)  # the testbed has no compiler
+    build_guests()
     required = {"VELUM_REQUIRE_KVM": "1", **environment}
     arguments = ("-q", "-m", "kvm and not linux", *(paths or ["tests/integration"]))
     return pytest(name, *arguments, environment=required, in_testbed=not host.kvm())
@@ -208,6 +213,7 @@ def linux() -> list[Outcome]:
         for path in (PROJECT / "tests/integration").rglob("test_*.py")
         if "pytest.mark.linux" in path.read_text()
     )
+    build_guests()
     required = {"VELUM_REQUIRE_KVM": "1", "VELUM_REQUIRE_LINUX": "1"}
     environment = {**required, **guest_files(), **debian_files()}
     outcomes = [

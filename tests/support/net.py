@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Sequence
 from typing import Self
@@ -12,18 +13,43 @@ import kvm_shim
 from kvm_shim.virtio.net import NetConfig, create_net
 from kvm_shim.virtio.place import Place
 from tests.support.machines import cpuid
-from tests.support.network import Frame
+from tests.support.network import ECHO, Frame
 from tests.support.virtio import Driver, Queue
 
-__all__ = ["HEADER", "MAC", "NetMachine"]
+__all__ = ["HEADER", "HOST", "MAC", "NetMachine", "checksum", "frame", "tcp_frame"]
 
 HEADER = 12
 MAC = bytes.fromhex("525400c0ffee")
+HOST = bytes.fromhex("525400000001")
 MEMORY = 16 << 20
 SLOT = 3
 BAR = 0xC000_0000
 _BUFFERS = 4 << 20
 """Where in RAM the receive buffers are; the rings are below."""
+
+
+def frame(payload: bytes, *, to: bytes = MAC, of: bytes = HOST) -> Frame:
+    """Return a frame, to the guest if nothing else is said."""
+    return Frame(to + of + ECHO.to_bytes(2, "big") + payload)
+
+
+def checksum(data: bytes) -> int:
+    """Return the sum of the Internet's checksums, not inverted (RFC 1071)."""
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def tcp_frame(size: int, mss: int = 1448, *, to: bytes = MAC, of: bytes = HOST) -> Frame:
+    """Return a frame of TCP that is to be segmented, its checksum left to be computed."""
+    payload = os.urandom(size)
+    addresses = bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 40 + size, 1, 0x4000, 64, 6, 0) + addresses
+    ip = ip[:10] + (0xFFFF ^ checksum(ip)).to_bytes(2, "big") + ip[12:]
+    pseudo = checksum(addresses + struct.pack(">HH", 6, 20 + size))
+    tcp = struct.pack(">HHIIBBHHH", 1000, 2000, 1, 1, 0x50, 0x10, 1024, pseudo, 0)
+    return Frame(to + of + b"\x08\x00" + ip + tcp + payload, 1, 1, 54, mss, 34, 16)
 
 
 class NetMachine:

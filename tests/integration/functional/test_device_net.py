@@ -9,8 +9,8 @@ import time
 import pytest
 
 import kvm_shim
-from tests.support.net import HEADER, MAC, NetMachine
-from tests.support.network import ECHO, Frame, Station, Taps, namespace_problem, own_network
+from tests.support.net import HEADER, HOST, MAC, NetMachine, checksum, frame, tcp_frame
+from tests.support.network import Frame, Station, Taps, namespace_problem, own_network
 
 pytestmark = pytest.mark.kvm
 
@@ -26,7 +26,6 @@ BASIC = MRG_RXBUF | STATUS | CTRL_VQ
 NEEDS_CSUM, DATA_VALID = 1, 2
 GSO_TCPV4 = 1
 LINK_UP, ANNOUNCE_NEEDED = 1, 2
-HOST = bytes.fromhex("525400000001")
 
 
 @pytest.fixture(autouse=True)
@@ -54,29 +53,6 @@ def station(tap):
 def machine(tap):
     with NetMachine(tap.descriptors, BASIC | EVENT_IDX) as made:
         yield made.start(buffers=48)
-
-
-def frame(payload, *, to=MAC, of=HOST):
-    return Frame(to + of + ECHO.to_bytes(2, "big") + payload)
-
-
-def checksum(data):
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
-def tcp_frame(size, mss=1448, *, to=MAC, of=HOST):
-    """Return a frame of TCP to be segmented, its checksum left to be computed."""
-    payload = os.urandom(size)
-    addresses = bytes([10, 0, 0, 1]) + bytes([10, 0, 0, 2])
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 40 + size, 1, 0x4000, 64, 6, 0) + addresses
-    ip = ip[:10] + (0xFFFF ^ checksum(ip)).to_bytes(2, "big") + ip[12:]
-    pseudo = checksum(addresses + struct.pack(">HH", 6, 20 + size))
-    tcp = struct.pack(">HHIIBBHHH", 1000, 2000, 1, 1, 0x50, 0x10, 1024, pseudo, 0)
-    data = to + of + b"\x08\x00" + ip + tcp + payload
-    return Frame(data, NEEDS_CSUM, GSO_TCPV4, 54, mss, 34, 16)
 
 
 def until(condition, timeout=5.0):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.support.net import MAC, NetMachine
-from tests.support.network import ECHO, Frame, Station, Taps, namespace_problem, own_network
+from tests.support.net import HOST, MAC, NetMachine, frame
+from tests.support.network import Frame, Station, Taps, namespace_problem, own_network
 
 pytestmark = pytest.mark.kvm
 
@@ -19,7 +19,6 @@ EVERY = BASIC | GUEST_CSUM | GUEST_OFFLOADS | GUEST_TSO4 | CTRL_RX | ANNOUNCE | 
 RX, ADDRESS, VLAN, ANNOUNCEMENT, PAIRS, OFFLOADS = range(6)
 OK, ERROR = 0, 1
 IPV4 = 0x0800
-HOST = bytes.fromhex("525400000001")
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +34,6 @@ def _network():
 def machine():
     with Taps("t0") as taps, NetMachine(taps.descriptors, EVERY) as made:
         yield made.start(buffers=8)
-
-
-def frame(payload, source=0):
-    of = HOST[:5] + bytes([source])
-    return Frame(MAC + of + ECHO.to_bytes(2, "big") + payload)
 
 
 def address(machine):

@@ -9,12 +9,10 @@ import pytest
 from kvm_shim import EventKind
 from kvm_shim.virtio.net import NetConfig, create_net
 from tests.support.machines import GuestVm, move
-from tests.support.net import MAC
-from tests.support.network import ECHO, Frame, Station, Taps, namespace_problem, own_network
+from tests.support.net import MAC, frame, tcp_frame
+from tests.support.network import Station, Taps, namespace_problem, own_network
 
 pytestmark = pytest.mark.kvm
-
-HOST = bytes.fromhex("525400000001")
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +34,6 @@ def with_net(guest, tap):
     config = NetConfig(tap.descriptors, MAC)
     guest.devices["net"] = create_net(guest.vm, guest.place("_net", 3), config)
     return guest
-
-
-def frame(payload):
-    return Frame(MAC + HOST + ECHO.to_bytes(2, "big") + payload)
 
 
 def test_frames_come_back(tap):
@@ -66,19 +60,12 @@ def test_frames_to_be_segmented_come_back_in_one_piece(tap):
         guest.run()
         guest.console.expect(b"net ready\n")
         for _ in range(8):
-            sent = segmented(60000)
+            sent = tcp_frame(60000)
             station.send(sent)
             received = station.receive()
             assert received.data == sent.data
             assert (received.gso_type, received.gso_size) == (1, 1448)
         guest.console.expect(b"net done\n")
-
-
-def segmented(size):
-    ip = struct.pack(">BBHHHBBHII", 0x45, 0, 40 + size, 1, 0, 64, 6, 0, 0x0A000001, 0x0A000002)
-    tcp = struct.pack(">HHIIBBHHH", 1000, 2000, 1, 1, 0x50, 0x10, 1024, 0, 0)
-    data = MAC + HOST + b"\x08\x00" + ip + tcp + os.urandom(size)
-    return Frame(data, 1, 1, 54, 1448, 34, 16)
 
 
 def test_guest_goes_on_in_another_vm(tap):

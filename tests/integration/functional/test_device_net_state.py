@@ -9,8 +9,8 @@ import time
 import pytest
 
 import kvm_shim
-from tests.support.net import MAC, MEMORY, NetMachine
-from tests.support.network import ECHO, Frame, Station, Taps, namespace_problem, own_network
+from tests.support.net import MEMORY, NetMachine, frame
+from tests.support.network import Station, Taps, namespace_problem, own_network
 from tests.support.ports import forged, payload_of
 
 pytestmark = pytest.mark.kvm
@@ -20,7 +20,6 @@ ANNOUNCE, MQ, EVENT_IDX = (1 << bit for bit in (21, 22, 29))
 PAIRS, ANNOUNCEMENT = 4, 3
 LINK_UP, ANNOUNCE_NEEDED = 1, 2
 LAST = 1 << 31
-HOST = bytes.fromhex("525400000001")
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +35,6 @@ def _network():
 def tap():
     with Taps("t0") as taps:
         yield taps
-
-
-def frame(payload):
-    return Frame(MAC + HOST + ECHO.to_bytes(2, "big") + payload)
 
 
 def move(machine, target):
