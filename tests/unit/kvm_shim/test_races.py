@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kvm_shim
+from tests.support.network import namespace_problem, own_network
 
 SHIM = Path(kvm_shim.__file__).parent
 FOLDER = Path(__file__).with_name("races")
@@ -31,6 +32,20 @@ def program(tmp_path_factory):
     return binary
 
 
+@pytest.fixture
+def _network(device):
+    """Lend a network of its own to the device that needs one."""
+    if device != "net":
+        yield
+        return
+    problem = namespace_problem()
+    if problem is not None:
+        pytest.skip(problem)
+    with own_network():
+        yield
+
+
+@pytest.mark.usefixtures("_network")
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_device_is_paused_reset_and_moved_while_it_works(program, device):
     # In a run of the tests under sanitizers, the program brings its own.

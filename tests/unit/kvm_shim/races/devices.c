@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_vsock.h>
+#include <net/if.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -67,6 +73,62 @@ static const struct virtio_blk_outhdr flush = {.type = VIRTIO_BLK_T_FLUSH};
         {16, 512 + 1, &read_sector, sizeof(read_sector), true},                                   \
         {16, 1, &flush, sizeof(flush), true},                                                     \
     }
+
+/* ---- a network of two pairs: frames come in, and the guest sets both to work ------------ */
+
+static int net_station = -1; /* on the network of the device that is raced */
+
+static void open_queue(int *tap, struct ifreq *request)
+{
+    *tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    request->ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+    REQUIRE(*tap >= 0 && ioctl(*tap, TUNSETIFF, request) == 0);
+}
+
+static kvmshim_device *create_net(kvmshim_vm *vm, const kvmshim_place *place)
+{
+    struct ifreq request = {.ifr_name = "races%d"};
+    int taps[2];
+    const kvmshim_net_config config = {.taps = taps,
+                                       .queue_pairs = 2,
+                                       .queue_size = 16,
+                                       .mac = {2},
+                                       .offload_csum = 1,
+                                       .offload_tso = 1};
+    int station = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
+    kvmshim_device *device;
+
+    open_queue(&taps[0], &request);
+    open_queue(&taps[1], &request);
+    request.ifr_flags = IFF_UP;
+    REQUIRE(ioctl(station, SIOCSIFFLAGS, &request) == 0);
+    REQUIRE(kvmshim_net_create(vm, place, &config, &device, NULL) == 0);
+    close(taps[0]);
+    close(taps[1]);
+    if (net_station < 0) {
+        const struct sockaddr_ll address = {.sll_family = AF_PACKET,
+                                            .sll_ifindex = (int)if_nametoindex(request.ifr_name)};
+
+        REQUIRE(bind(station, (const struct sockaddr *)&address, sizeof(address)) == 0);
+        net_station = station;
+    } else {
+        close(station);
+    }
+    return device;
+}
+
+static void control_net(kvmshim_device *device)
+{
+    static uint8_t frame[1000];
+
+    (void)device;
+    for (int i = 0; i < 8; i++) {
+        frame[20]++; /* another flow, perhaps by the other pair */
+        (void)!write(net_station, frame, sizeof(frame));
+    }
+}
+
+static const uint8_t two_pairs[] = {VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 2, 0};
 
 /* ---- the balloon ------------------------------------------------------------------ */
 
@@ -180,6 +242,17 @@ const struct race_device race_devices[] = {
     },
     {.name = "block_uring", .create = create_block_uring, BLOCK_QUEUES},
     {.name = "block_threads", .create = create_block_threads, BLOCK_QUEUES},
+    {
+        .name = "net",
+        .create = create_net,
+        .control = control_net,
+        .queue_count = 5,
+        .queues = {{.writable = 2048},
+                   {.readable = 1000, .answered = true},
+                   {.writable = 2048},
+                   {.readable = 1000, .answered = true},
+                   {sizeof(two_pairs), 1, two_pairs, sizeof(two_pairs), true}},
+    },
     {
         .name = "balloon",
         .create = create_balloon,

@@ -16,7 +16,7 @@
 #include "vm.h"
 #include "virtio_device.h"
 
-enum { RACE_QUEUES = 4, RACE_SLOT = 3, RACE_OTHER_SLOT = 4 };
+enum { RACE_QUEUES = 5, RACE_SLOT = 3, RACE_OTHER_SLOT = 4 };
 
 /* What the driver puts into a queue: chains of a readable buffer, a writable one, or both. */
 struct race_queue {
