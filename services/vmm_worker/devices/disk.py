@@ -49,6 +49,7 @@ class Disk(Backend):
         self,
         device_id: str,
         config: DiskConfig,
+        *,
         pointer: str,
         groups: Iterable[RateLimitGroupConfig] = (),
         others: Iterable[Backend] = (),
