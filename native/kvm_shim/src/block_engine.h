@@ -2,7 +2,7 @@
 /*
  * What carries out a disk's operations on its file, out of the way of the thread that asks:
  * io_uring, or a pool of threads where the host refuses that. One engine serves one queue,
- * and but for open and close all calls come from that queue's thread.
+ * and all calls come from that queue's thread.
  */
 #ifndef KVM_SHIM_BLOCK_ENGINE_H
 #define KVM_SHIM_BLOCK_ENGINE_H
@@ -48,6 +48,7 @@ struct block_engine_ops {
      * returns true when one came meanwhile: reap, or it is missed. */
     bool (*arm)(struct block_engine *engine);
     void (*disarm)(struct block_engine *engine);
+    /* Nothing is under way. When it returns the file is not held any more, nor are its locks. */
     void (*close)(struct block_engine *engine);
 };
 

@@ -114,6 +114,7 @@ static void uring_close(struct block_engine *engine)
 {
     struct block_uring *uring = (struct block_uring *)engine;
 
+    io_uring_unregister_files(&uring->ring); /* the kernel is done with a ring some time later */
     io_uring_queue_exit(&uring->ring);
     close(engine->event_fd);
     free(uring);

@@ -21,7 +21,7 @@
 #define BATCH_NS NS_PER_MS
 /* A bucket of a shorter refill time would overflow while who waits for it is being woken, and
  * give less than its rate. It holds more, but begins with no more than its size. */
-#define CAPACITY_MIN_NS (25 * NS_PER_MS)
+#define CAPACITY_MIN_NS (50 * NS_PER_MS)
 #define REFILL_MAX_MS (UINT64_C(1) << 40)
 /* Thousands of years; sums of two stay below 2^63. */
 #define DEBT_MAX_NS (UINT64_C(1) << 61)

@@ -413,10 +413,18 @@ int block_queue_create(struct block_queue *queue, const char *name, uint16_t siz
     return opening.rc;
 }
 
+/* In the queue's own thread. */
+static void block_close_engine(void *opaque)
+{
+    struct block_queue *queue = opaque;
+
+    queue->engine->ops->close(queue->engine);
+}
+
 void block_queue_destroy(struct block_queue *queue)
 {
     if (queue->engine != NULL)
-        queue->engine->ops->close(queue->engine);
+        io_thread_call(&queue->thread, block_close_engine, queue);
     io_thread_stop(&queue->thread);
     free(queue->bounce_memory);
     free(queue->segments);

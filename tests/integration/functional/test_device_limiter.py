@@ -31,13 +31,17 @@ def pc():
 
 
 def load(disks, seconds, size):
-    """Keep requests in flight on each disk, and return what each did and in which time."""
+    """Keep requests in flight on each disk; return what each did, and the time it took.
+
+    And the time for which there were more requests than the limiter let through: a busy
+    host may be slower than the limit.
+    """
     for disk in disks:
         disk.queue.rewind()
         for number in range(DEPTH):
             disk.submit(Request.IN, number * 8, size=size)
         disk.queue.kick()
-    before = [disk.counters()["read_ops"] for disk in disks]
+    before = [disk.counters() for disk in disks]
     started = time.monotonic()
     while time.monotonic() < started + seconds:
         for disk in disks:
@@ -47,8 +51,35 @@ def load(disks, seconds, size):
                 disk.queue.kick()
         time.sleep(0.0005)
     elapsed = time.monotonic() - started
-    after = [disk.counters()["read_ops"] for disk in disks]
-    return [late - early for early, late in zip(before, after, strict=True)], elapsed
+    changes = [
+        {name: late[name] - early[name] for name in late}
+        for early, late in zip(before, [disk.counters() for disk in disks], strict=True)
+    ]
+    limited = max(change["throttled_us"] for change in changes) / 1e6
+    return [change["read_ops"] for change in changes], elapsed, limited
+
+
+def spend(disk, refill_ms):
+    """Have the bucket empty, which is full at first."""
+    while disk.counters()["throttled_us"] < 1000 * min(refill_ms, 100):
+        load([disk], 0.1, 64 << 10)
+        disk.queue.wait(DEPTH)
+
+
+def check(disks, rate, size):
+    """Check that the disks together get `rate` requests of that size in a second."""
+    for _ in range(3):
+        load(disks, 0.3, size)  # what the full bucket began with
+        for disk in disks:
+            disk.queue.wait(DEPTH)
+        counts, elapsed, limited = load(disks, 1.0, size)
+        for disk in disks:
+            disk.queue.wait(DEPTH)
+        allowed = rate * elapsed * 1.1 + 2 * len(disks)
+        least = rate * min(limited, elapsed) * 0.9 - 2 * len(disks)
+        if least <= sum(counts) <= allowed:
+            return counts
+    raise AssertionError(f"{counts} in {elapsed} s, {limited} of them limited to {rate} in 1 s")
 
 
 @pytest.mark.parametrize(
@@ -65,37 +96,27 @@ def test_bandwidth_is_accurate(pc, image, refill_ms, size, bytes_each):
     limiter = create_limiter(pc[0], bandwidth=Bucket(size, refill_ms))
     disk = Disk(*pc, image, limiter=limiter)
     disk.start()
-    load([disk], 0.3 + refill_ms / 1000, bytes_each)  # what the full bucket began with
-    disk.queue.wait(DEPTH)
-    [count], elapsed = load([disk], 1.0, bytes_each)
-    assert count * bytes_each == pytest.approx(
-        size * 1000 / refill_ms * elapsed, rel=0.1, abs=2 * bytes_each
-    )
-    assert disk.counters()["throttled_us"] > 0.5e6
+    spend(disk, refill_ms)
+    check([disk], size * 1000 / refill_ms / bytes_each, bytes_each)
 
 
-@pytest.mark.parametrize(("refill_ms", "size"), [(1000, 400), (100, 200), (1, 1)])
+@pytest.mark.parametrize(("refill_ms", "size"), [(1000, 400), (100, 40), (1, 1)])
 def test_operations_are_accurate(pc, image, refill_ms, size):
     limiter = create_limiter(pc[0], operations=Bucket(size, refill_ms))
     disk = Disk(*pc, image, limiter=limiter)
     disk.start()
-    load([disk], 0.3 + refill_ms / 1000, 512)
-    disk.queue.wait(DEPTH)
-    [count], elapsed = load([disk], 1.0, 512)
-    assert count == pytest.approx(size * 1000 / refill_ms * elapsed, rel=0.1, abs=2)
+    spend(disk, refill_ms)
+    check([disk], size * 1000 / refill_ms, 512)
 
 
 def test_a_group_shares_one_limit(pc, image):
-    limiter = create_limiter(pc[0], operations=Bucket(100, 100))
+    limiter = create_limiter(pc[0], operations=Bucket(50, 100))
     disks = [Disk(*pc, image, readonly=True, slot=slot, limiter=limiter) for slot in (3, 4)]
     for number, disk in enumerate(disks):
         disk.start(memory=number << 25)
-    load(disks, 0.5, 512)
-    for disk in disks:
-        disk.queue.wait(DEPTH)
-    counts, elapsed = load(disks, 1.0, 512)
-    assert sum(counts) == pytest.approx(1000 * elapsed, rel=0.1)
-    assert min(counts) > 100  # neither is starved
+        spend(disk, 100)
+    counts = check(disks, 500, 512)
+    assert min(counts) > 50  # neither is starved
 
 
 def test_the_burst_comes_once(pc, image):
