@@ -373,7 +373,7 @@ int vsock_host_open(struct vsock_mux *mux, int listener, const char *path, kvmsh
     mux->alarm_ns = UINT64_MAX;
     if (strlen(path) > VSOCK_PATH_MAX)
         return error_set(err, -ENAMETOOLONG, "vsock: a socket at %s_<port>", path);
-    strcpy(mux->path, path);
+    memcpy(mux->path, path, strlen(path) + 1);
     if (getsockopt(listener, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &length) < 0)
         return error_set(err, -errno, "vsock: listener %d", listener);
     if (!accepts)
