@@ -17,6 +17,7 @@ from kvm_shim import GedFlag, ShimError
 from vmm_worker.devices.kinds import Installed, shown, wanted_devices
 from vmm_worker.devices.terminal import Terminal, open_terminal
 from vmm_worker.machine.build import Machine, build_machine
+from vmm_worker.machine.host import host_errors
 
 if TYPE_CHECKING:
     from vmm_worker.devices.balloon import Balloon
@@ -60,8 +61,9 @@ class Vm:
                 closes what was opened for it.
         """
         self._discard()
-        terminal = self._terminal or self._open()
-        machine = build_machine(self._config, self._devices, kvm=self._kvm)
+        with host_errors():
+            terminal = self._terminal or self._open()
+            machine = build_machine(self._config, self._devices, kvm=self._kvm)
         try:
             _connect(machine, terminal)
             if run:

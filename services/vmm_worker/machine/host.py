@@ -173,10 +173,10 @@ def memory_failure(reason: str, *causes: str) -> VmFailure:
     )
 
 
-def _no_more(ex: ShimError) -> VmFailure:
+def _no_more(ex: OSError) -> VmFailure:
     return VmFailure(
         ErrorCode.HOST_RESOURCE,
-        f"the host has run out of something: {ex.context}; {NO_MORE[ex.errno or 0]}",
+        f"the host has run out of something: {ex.strerror}; {NO_MORE[ex.errno or 0]}",
         causes=(str(ex),),
     )
 
@@ -195,11 +195,15 @@ def memory_errors(memory: MemoryConfig) -> Iterator[None]:
 
 @contextmanager
 def host_errors() -> Iterator[None]:
-    """Tell the shim's errors that the host is to blame for as such; leave the others."""
+    """Tell the errors that the host is to blame for as such; leave the others."""
     try:
         yield
     except ShimError as ex:
         if ex.errno in NO_MORE:
+            raise _no_more(ex) from ex
+        raise
+    except OSError as ex:
+        if ex.errno in (errno.EMFILE, errno.ENFILE):
             raise _no_more(ex) from ex
         raise
 
