@@ -33,8 +33,8 @@ _NANOSECONDS_IN_US: Final = 1_000
 class Vm:
     """A machine that can be replaced by a new one of the same configuration.
 
-    The operations thread alone changes it; :meth:`counters` and :attr:`shown_config` may
-    be asked for from anywhere.
+    The operations thread alone changes it; :meth:`counters`, :attr:`shown_config`,
+    :attr:`ballooned` and :attr:`descriptors` may be asked for from anywhere.
     """
 
     def __init__(self, config: VmConfig, *, kvm: str) -> None:

@@ -49,7 +49,7 @@ def _twice(fields: Fields, pointers: Iterable[str], advice: str) -> Iterator[Fie
     for pointer in pointers:
         value = fields.get(pointer)
         if value is not None and first.setdefault(value, pointer) != pointer:
-            yield FieldError(pointer, f"is {first[value]}'s already: {value!a}; {advice}")
+            yield FieldError(pointer, f"is taken by {first[value]}: {value!a}; {advice}")
 
 
 # ---- what all PCI devices have -----------------------------------------------
@@ -175,7 +175,7 @@ def _files(fields: Fields) -> Iterator[FieldError]:
             continue
         if writes or written:
             yield FieldError(
-                pointer, f"is {other}'s file, and one of the two writes to it: {path!a}"
+                pointer, f"is taken by {other}, and one of the two writes to it: {path!a}"
             )
 
 
