@@ -131,15 +131,24 @@ class Demonstration(ABC):
             raise StepError(failure)
         time.sleep(POLL)
 
-    def curl(self, operation: str, *, body: dict[str, Any] | None = None) -> Any:
-        """Print a curl command and its answer; return the answer's document, if it has one."""
+    def curl(
+        self, operation: str, *, body: dict[str, Any] | None = None, shown: bool = True
+    ) -> Any:
+        """Run a curl command and return the answer's document, if it has one.
+
+        Args:
+            operation: What is asked for.
+            body: Sent as JSON.
+            shown: Whether to print the command and its answer.
+        """
+        tell = say if shown else lambda _: None
         reads = operation in {"vmm.ping", "vm.info", "vm.counters"}
         command = ["curl", "--unix-socket", str(self.socket)]
         command += [] if reads else ["-X", "PUT"]
         if body is not None:
             command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
         command.append(f"http://localhost/api/v1/{operation}")
-        say(f"\n$ {shlex.join(command)}")
+        tell(f"\n$ {shlex.join(command)}")
         quiet = ["--silent", "--show-error", "--max-time", f"{STEP_LIMIT:.0f}"]
         report = ["--write-out", r"\n%{http_code} %{time_total}"]
         done = subprocess.run(
@@ -148,11 +157,12 @@ class Demonstration(ABC):
         answer, _, summary = done.stdout.rpartition("\n")
         status, seconds = summary.split()
         if answer:
-            say(answer)
-        say(f"HTTP {status}, {float(seconds) * 1000:.1f} ms")
+            tell(answer)
+        tell(f"HTTP {status}, {float(seconds) * 1000:.1f} ms")
         if done.returncode or not status.startswith("2"):
-            raise StepError(f"{operation} failed")
-        self.times.append((operation, float(seconds)))
+            raise StepError(f"{operation} failed: HTTP {status}")
+        if shown:
+            self.times.append((operation, float(seconds)))
         return json.loads(answer) if answer else None
 
     def shell(self, name: str, *command: str) -> str:

@@ -8,6 +8,7 @@ of a machine's life, and the last test ends it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -24,7 +25,11 @@ from tests.support.agent_vm import AgentVm, debian
 from tests.support.processes import eventually, start_worker
 from tests.support.qemu import qemu_command
 
-pytestmark = [pytest.mark.linux, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.linux,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who makes tap interfaces"),
+]
 
 HOST, GUEST = "192.168.200.1", "192.168.200.2"
 LEASES = "192.168.201.1", "192.168.201.100"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.agent import Agent
 from tests.support.agent_vm import AgentVm, busybox
 from tests.support.processes import eventually, start_worker
 
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.linux, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 SIZE = 128 * MIB
-FILLED = 32
+FILLED = 24
 """MiB in the file that is deleted again."""
 RECORDS = 12
 """To be acknowledged before the worker is killed."""
@@ -29,17 +30,6 @@ WRITER = (
     "n=0; while :; do n=$((n + 1)); "
     "echo record $n | dd of=/mnt/$n conv=fsync; echo durable $n >/dev/ttyS0; done"
 )
-
-
-@pytest.fixture
-def image() -> Iterator[Path]:
-    """Return an image with an empty ext4, on a file system that makes holes."""
-    with tempfile.TemporaryDirectory(prefix="velum-disk-", dir="/var/tmp") as directory:
-        image = Path(directory) / "disk.img"
-        with image.open("wb") as file:
-            file.truncate(SIZE)
-        run("mke2fs", "-q", "-t", "ext4", str(image))
-        yield image
 
 
 def run(*command: str) -> str:
@@ -54,28 +44,66 @@ def used(image: Path) -> int:
     return image.stat().st_blocks * 512 // MIB
 
 
-@pytest.mark.parametrize("uring", [True, False], ids=["io_uring", "threads"])
-def test_discard_gives_space_back(tmp_path: Path, image: Path, uring: bool) -> None:
-    """What the guest deletes and trims is a hole in the image."""
-    disk = {"path": str(image), "disable_io_uring": not uring}
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """Return a directory of a file system that makes holes and has O_DIRECT."""
+    with tempfile.TemporaryDirectory(prefix="velum-disk-", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+def formatted(image: Path) -> Path:
+    """Return an image, made anew, with an empty ext4."""
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    run("mke2fs", "-q", "-t", "ext4", str(image))
+    return image
+
+
+@pytest.fixture(scope="module")
+def agent(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """Return a guest with three disks, vda to vdc."""
+    disks = [
+        {"path": str(formatted(directory / "uring"))},
+        {"path": str(formatted(directory / "threads")), "disable_io_uring": True},
+        {"path": str(formatted(directory / "fixed")), "readonly": True, "serial": "velum-1"},
+    ]
+    sockets = tmp_path_factory.mktemp("disks")
     with (
-        start_worker(tmp_path) as worker,
-        AgentVm(worker.call, tmp_path, busybox(), disks=[disk]) as vm,
+        start_worker(sockets) as worker,
+        AgentVm(worker.call, sockets, busybox(), disks=disks) as vm,
     ):
-        before = used(image)
         vm.boot()
-        fill = f"dd if=/dev/urandom of=/mnt/file bs=1M count={FILLED}"
-        vm.agent.check(f"mount /dev/vda /mnt && {fill} && sync", timeout=120.0)
-        assert used(image) >= before + FILLED
-        vm.agent.check("rm /mnt/file && sync && fstrim /mnt", timeout=120.0)
-        eventually(lambda: used(image) <= before + FILLED // 4, "the space")
-        vm.agent.check("umount /mnt")
+        yield vm.agent
+
+
+@pytest.mark.parametrize(("device", "name"), [("vda", "uring"), ("vdb", "threads")])
+def test_discard_gives_space_back(agent: Agent, directory: Path, device: str, name: str) -> None:
+    """What the guest deletes and trims is a hole in the image."""
+    image = directory / name
+    before = used(image)
+    fill = f"dd if=/dev/urandom of=/mnt/file bs=1M count={FILLED}"
+    agent.check(f"mount /dev/{device} /mnt && {fill} && sync", timeout=120.0)
+    assert used(image) >= before + FILLED
+    agent.check("rm /mnt/file && sync && fstrim /mnt && umount /mnt", timeout=120.0)
+    eventually(lambda: used(image) <= before + FILLED // 4, "the space")
     run("e2fsck", "-fn", str(image))
 
 
+def test_read_only_disk(agent: Agent, directory: Path) -> None:
+    """It can be read, and the guest knows that it cannot be written."""
+    content = (directory / "fixed").read_bytes()
+    assert agent.check("cat /sys/block/vdc/ro /sys/block/vdc/serial").split() == ["1", "velum-1"]
+    agent.check("mount -o ro /dev/vdc /mnt && ls -d /mnt/lost+found && umount /mnt")
+    assert agent.run("dd if=/dev/zero of=/dev/vdc bs=4k count=1").returncode != 0
+    assert (directory / "fixed").read_bytes() == content
+
+
 @pytest.mark.parametrize("direct", [False, True], ids=["cached", "direct"])
-def test_flushed_data_survives_a_killed_worker(tmp_path: Path, image: Path, direct: bool) -> None:
+def test_flushed_data_survives_a_killed_worker(
+    tmp_path: Path, directory: Path, direct: bool
+) -> None:
     """Only what was not flushed is lost, and the file system is what its journal says."""
+    image = formatted(directory / "killed")
     with start_worker(tmp_path) as worker:
         disk = {"path": str(image), "direct": direct}
         vm = AgentVm(worker.call, tmp_path, busybox(), disks=[disk])
@@ -94,21 +122,3 @@ def test_flushed_data_survives_a_killed_worker(tmp_path: Path, image: Path, dire
         # What was only begun to be reported was durable as well.
         content = run("debugfs", "-R", f"cat /{number}", str(image))
         assert content == f"record {number}\n", number
-
-
-def test_read_only_disk(tmp_path: Path, image: Path) -> None:
-    """It can be read, and the guest knows that it cannot be written."""
-    disk = {"path": str(image), "readonly": True, "serial": "velum-1"}
-    content = image.read_bytes()
-    with (
-        start_worker(tmp_path) as worker,
-        AgentVm(worker.call, tmp_path, busybox(), disks=[disk]) as vm,
-    ):
-        vm.boot()
-        assert vm.agent.check("cat /sys/block/vda/ro /sys/block/vda/serial").split() == [
-            "1",
-            "velum-1",
-        ]
-        vm.agent.check("mount -o ro /dev/vda /mnt && ls -d /mnt/lost+found")
-        assert vm.agent.run("dd if=/dev/zero of=/dev/vda bs=4k count=1").returncode != 0
-    assert image.read_bytes() == content
