@@ -28,6 +28,7 @@ struct virtio_rng {
     int fd; /* of the source; -1: getrandom(2) */
     int timer_fd;
     struct limiter *limiter;
+    uint64_t throttled_at; /* since when the limiter has had a request wait; 0: it has not */
     _Atomic uint64_t bytes, throttled_ns;
 };
 
@@ -73,8 +74,17 @@ static void rng_wait(struct virtio_rng *rng, uint64_t ns)
         .it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)},
     };
 
-    atomic_fetch_add(&rng->throttled_ns, ns);
+    if (rng->throttled_at == 0)
+        rng->throttled_at = machine_now_ns();
     timerfd_settime(rng->timer_fd, 0, &when, NULL);
+}
+
+static void rng_count_wait(struct virtio_rng *rng)
+{
+    if (rng->throttled_at == 0)
+        return;
+    atomic_fetch_add(&rng->throttled_ns, machine_now_ns() - rng->throttled_at);
+    rng->throttled_at = 0;
 }
 
 static void rng_readable(void *opaque, uint32_t events);
@@ -92,17 +102,20 @@ static bool rng_serve(struct virtio_rng *rng, struct virtqueue *queue,
         rng_wait(rng, wait);
         return false;
     }
+    rng_count_wait(rng);
     filled = rng_fill(rng, chain, size);
-    if (filled == 0 && size != 0 && errno == EAGAIN &&
-        io_thread_watch(&rng->thread, &rng->source, rng->fd, EPOLLIN, rng_readable, rng, NULL) ==
-            0) {
-        limiter_return(rng->limiter, size, 1);
-        virtqueue_unpop(queue, 1);
-        return false;
-    }
-    if (filled == 0 && size != 0)
+    if (filled == 0 && size != 0) {
+        int why = errno;
+
+        if (why == EAGAIN && io_thread_watch(&rng->thread, &rng->source, rng->fd, EPOLLIN,
+                                             rng_readable, rng, NULL) == 0) {
+            limiter_return(rng->limiter, size, 1);
+            virtqueue_unpop(queue, 1);
+            return false;
+        }
         virtio_log(&rng->virtio, "the source of entropy gives nothing: %s",
-                   errno ? strerror(errno) : "it is at its end");
+                   why ? strerror(why) : "it is at its end");
+    }
     virtqueue_push(queue, chain->head, filled);
     atomic_fetch_add(&rng->bytes, filled);
     return true;
@@ -169,8 +182,11 @@ static int rng_start(struct virtio_device *device, kvmshim_error *err)
 static int rng_stop(struct virtio_device *device, uint64_t deadline_ns)
 {
     struct virtio_rng *rng = (struct virtio_rng *)device;
+    int rc = io_thread_hold(&rng->thread, deadline_ns);
 
-    return io_thread_hold(&rng->thread, deadline_ns);
+    if (rc == 0)
+        rng_count_wait(rng);
+    return rc;
 }
 
 static void rng_counters(struct virtio_device *device, struct counters *counters)
@@ -178,7 +194,7 @@ static void rng_counters(struct virtio_device *device, struct counters *counters
     struct virtio_rng *rng = (struct virtio_rng *)device;
 
     counters_add(counters, atomic_load(&rng->bytes), "bytes");
-    counters_add(counters, atomic_load(&rng->throttled_ns), "throttled_ns");
+    counters_add(counters, atomic_load(&rng->throttled_ns) / 1000, "throttled_us");
 }
 
 static void rng_free(struct virtio_rng *rng)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from kvm_shim import EventKind, ShimError
+from kvm_shim.virtio.limiter import Bucket, create_limiter
 from kvm_shim.virtio.rng import create_rng
 from tests.support.machines import GuestVm, move
 from tests.support.virtio import Driver
@@ -123,6 +124,21 @@ def test_a_source_that_has_nothing_yet_is_waited_for(guest):
     assert queue.wait()[1] == 7
     assert guest.vm.read_memory(at, 7) == b"entropy"
     os.close(writer)
+
+
+def test_a_limiter_holds_it_back_and_loses_nothing(guest):
+    limiter = create_limiter(guest.vm, bandwidth=Bucket(size=1000, refill_ms=100))
+    device = create_rng(guest.vm, guest.place("slow", 4), limiter=limiter)
+    driver = Driver(guest.vm, 4, BUFFERS)
+    (queue,) = driver.start(0, [16])
+    at = driver.allocate(4096)
+    started = time.monotonic()
+    for _ in range(8):
+        queue.add(writable=[(at, 500)])
+    queue.kick()
+    assert [queue.wait()[1] for _ in range(8)] == [500] * 8
+    assert 0.24 < time.monotonic() - started < 1.0
+    assert device.counters()["throttled_us"] > 200_000
 
 
 def test_what_the_guest_gives_is_not_written(guest):
