@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from tests.guests.linux.bzimage import BadKernelError, vmlinux
+from tests.guests.linux.bzimage import BadKernelError, release, vmlinux
 
 ELF = b"\x7fELF" + bytes(range(256)) * 64
 SIZE = struct.pack("<I", len(ELF))
@@ -56,3 +56,12 @@ def test_payload_is_unpacked(payload) -> None:
 def test_other_files_are_refused(image: bytes, complaint: str) -> None:
     with pytest.raises(BadKernelError, match=complaint):
         vmlinux(image)
+
+
+def test_release_is_that_of_uname() -> None:
+    """It is a part of the banner that the header points to."""
+    image = bytearray(bzimage(b""))
+    image += bytes(1024)
+    struct.pack_into("<H", image, 0x20E, 0x300)
+    image[0x500:0x520] = b"6.1.0-1-amd64 (someone@host) #1\0"
+    assert release(bytes(image)) == "6.1.0-1-amd64"
