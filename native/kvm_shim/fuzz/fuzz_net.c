@@ -83,8 +83,9 @@ static int tap_ioctl(void)
     return ioctls_refused & 1 ? -EINVAL : -EBADFD;
 }
 
-int net_tap_init(int tap, uint64_t *features, kvmshim_error *err)
+int net_tap_init(int tap, char interface[IF_NAMESIZE], uint64_t *features, kvmshim_error *err)
 {
+    (void)interface;
     (void)err;
     FUZZ_CHECK(tap >= 0 && *features != 0);
     return 0;

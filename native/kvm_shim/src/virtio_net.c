@@ -331,7 +331,7 @@ static int net_build(struct net *net, const kvmshim_place *place,
         net->pair_count++;
         rc = net_pair_init(pair, net, i, config->taps[i], rx, tx, err);
         if (rc == 0)
-            rc = net_tap_init(pair->tap, features, err);
+            rc = net_tap_init(pair->tap, pair->interface, features, err);
         if (rc == 0 && config->vhosts != NULL)
             rc = net_vhost_init(pair, config->vhosts[i], features, err);
         snprintf(name, sizeof(name), "%.8s-%u", place->id, i);

@@ -13,6 +13,7 @@
 
 #include <linux/if_ether.h>
 #include <linux/virtio_net.h>
+#include <net/if.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -96,6 +97,7 @@ struct net_pair {
     struct net *net;
     uint16_t index;
     int tap, vhost; /* vhost -1: the shim moves the frames */
+    char interface[IF_NAMESIZE];
     bool attached;  /* the interface gives frames to this queue of the tap */
     bool lost;      /* the interface is gone */
     bool running;   /* between the device's start and stop */
@@ -171,8 +173,9 @@ int net_pairs_set(struct net *net, uint16_t pairs);
 
 /* ---- virtio_net_tap.c ---- */
 
-/* Prepare a tap, non-blocking; *features loses what it does not take. */
-int net_tap_init(int tap, uint64_t *features, kvmshim_error *err);
+/* Prepare a tap, non-blocking, and learn its interface's name; *features loses what it does
+ * not take. */
+int net_tap_init(int tap, char interface[IF_NAMESIZE], uint64_t *features, kvmshim_error *err);
 /* 0 or -errno. */
 int net_tap_offload(int tap, uint64_t offloads);
 int net_tap_attach(int tap, bool attach);

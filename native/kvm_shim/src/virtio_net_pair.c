@@ -130,8 +130,8 @@ void net_pair_lost(struct net_pair *pair, int error)
     net_rx_drop(&pair->rx);
     /* epoll would report the end over and over. */
     io_thread_forget(&pair->thread, &pair->tap_watch);
-    virtio_log(&pair->net->virtio, "queue pair %u: the tap's interface is gone (%s): the link is "
-               "down until the VM is booted anew", pair->index, strerror(-error));
+    virtio_log(&pair->net->virtio, "the interface %s is gone (%s): the guest's link is down until "
+               "the VM is shut down and booted", pair->interface, strerror(-error));
     net_status_change(pair->net, 0, VIRTIO_NET_S_LINK_UP);
     if (pair->tx.blocked) {
         pair->tx.blocked = false;
@@ -168,8 +168,8 @@ int net_pair_attach(struct net_pair *pair, bool attach)
         rc = run(pair, NULL);
     }
     if (rc < 0)
-        virtio_log(&pair->net->virtio, "queue pair %u: the tap's queue cannot be %s: %s",
-                   pair->index, attach ? "attached" : "detached", strerror(-rc));
+        virtio_log(&pair->net->virtio, "queue %u of the interface %s cannot be %s: %s",
+                   pair->index, pair->interface, attach ? "attached" : "detached", strerror(-rc));
     return rc;
 }
 

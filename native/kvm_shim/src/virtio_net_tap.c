@@ -2,8 +2,8 @@
 /* The ioctls of a tap. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #include "error.h"
@@ -40,7 +40,7 @@ int net_tap_offload(int tap, uint64_t offloads)
     return rc < 0 ? -errno : 0;
 }
 
-int net_tap_init(int tap, uint64_t *features, kvmshim_error *err)
+int net_tap_init(int tap, char interface[IF_NAMESIZE], uint64_t *features, kvmshim_error *err)
 {
     static const unsigned int required = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
     int header = NET_HEADER;
@@ -50,16 +50,18 @@ int net_tap_init(int tap, uint64_t *features, kvmshim_error *err)
     rc = tap_ioctl(tap, TUNGETIFF, &request);
     if (rc < 0)
         return error_set(err, rc, "fd %d is no tap with an interface: TUNGETIFF", tap);
+    memcpy(interface, request.ifr_name, IF_NAMESIZE);
+    interface[IF_NAMESIZE - 1] = '\0';
     if (((unsigned short)request.ifr_flags & required) != required)
         return error_set(err, -EINVAL, "tap %s has flags 0x%x, needs IFF_TAP, IFF_NO_PI and "
-                         "IFF_VNET_HDR (0x%x)", request.ifr_name,
+                         "IFF_VNET_HDR (0x%x)", interface,
                          (unsigned int)(unsigned short)request.ifr_flags, required);
     rc = tap_ioctl(tap, TUNSETVNETHDRSZ, &header);
     if (rc < 0)
-        return error_set(err, rc, "tap %s: TUNSETVNETHDRSZ", request.ifr_name);
+        return error_set(err, rc, "tap %s: TUNSETVNETHDRSZ", interface);
     flags = fcntl(tap, F_GETFL);
     if (flags < 0 || fcntl(tap, F_SETFL, flags | O_NONBLOCK) < 0)
-        return error_set(err, -errno, "tap %s: make it non-blocking", request.ifr_name);
+        return error_set(err, -errno, "tap %s: make it non-blocking", interface);
 
     /* Kernels differ in UFO; and one that takes nothing still moves whole frames. */
     if (net_tap_offload(tap, *features & NET_GUEST_OFFLOADS) < 0)
@@ -67,7 +69,7 @@ int net_tap_init(int tap, uint64_t *features, kvmshim_error *err)
     if (net_tap_offload(tap, *features & NET_GUEST_OFFLOADS) < 0)
         *features &= ~NET_GUEST_OFFLOADS;
     rc = net_tap_offload(tap, 0);
-    return rc < 0 ? error_set(err, rc, "tap %s: TUNSETOFFLOAD", request.ifr_name) : 0;
+    return rc < 0 ? error_set(err, rc, "tap %s: TUNSETOFFLOAD", interface) : 0;
 }
 
 int net_tap_attach(int tap, bool attach)

@@ -104,8 +104,8 @@ static int tx_send(struct net_pair *pair, const struct virtqueue_chain *chain)
         net_pair_lost(pair, rc);
         break;
     case -EIO:
-        virtio_log(device, "queue pair %u: the tap's interface is down, frames of the guest are "
-                   "lost (ip link set NAME up)", pair->index);
+        virtio_log(device, "the interface %s is down, and the guest's frames are lost: "
+                   "'ip link set %s up' lets them through", pair->interface, pair->interface);
         break;
     default: /* ENOBUFS, ENOMEM: the host is short of memory, and a network may lose frames */
         break;

@@ -62,6 +62,14 @@ def until(condition, timeout=5.0):
         time.sleep(0.001)
 
 
+def log_line(machine):
+    """Return what the operator is told next."""
+    while (event := machine.vm.next_event()) is not None:
+        if event.kind is kvm_shim.EventKind.DEVICE_LOG:
+            return event.text
+    raise AssertionError("nothing")
+
+
 # -- what the device says of itself -----------------------------------------------
 
 
@@ -182,6 +190,7 @@ def test_interface_that_is_down_loses_frames(machine, tap):
     tap.set_up(up=False)
     machine.send_frame(frame(b"lost", to=HOST, of=MAC))
     assert machine.counters()["tx_dropped"] == 1
+    assert "'ip link set t0 up'" in log_line(machine)
     tap.set_up(up=True)
     with Station(tap.name) as station:
         machine.send_frame(frame(b"there", to=HOST, of=MAC))
@@ -398,6 +407,7 @@ def test_interface_that_is_deleted_takes_the_link_down(tap, station):
         assert machine.receive().data[14:] == b"before"
         tap.delete()
         until(lambda: not machine.driver.config.read(6, 2) & LINK_UP)
+        assert "the interface t0 is gone" in log_line(machine)
         machine.send_frame(frame(b"into the void", to=HOST, of=MAC))
         assert machine.counters()["tx_dropped"] == 1
         before = time.process_time()
