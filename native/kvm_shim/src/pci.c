@@ -206,6 +206,18 @@ static const struct device_ops pci_ops = {
     .destroy = pci_destroy,
 };
 
+int pci_check_place(const kvmshim_place *place, kvmshim_error *err)
+{
+    size_t length = place->id ? strnlen(place->id, PCI_ID_SIZE) : 0;
+
+    if (length == 0 || length == PCI_ID_SIZE)
+        return error_set(err, -EINVAL, "the id of a PCI device has 1 to %d characters",
+                         PCI_ID_SIZE - 1);
+    if (place->slot == 0 || place->slot >= PCI_SLOTS)
+        return error_set(err, -EINVAL, "%s: slot %u", place->id, place->slot);
+    return 0;
+}
+
 int pci_attach(kvmshim_device *device, uint8_t devfn, struct pci_function *function,
                kvmshim_error *err)
 {

@@ -5,7 +5,13 @@
 
 #include <stdint.h>
 
+#include "kvm_shim_virtio.h"
 #include "pci_config.h"
+
+enum {
+    PCI_SLOTS = 32,
+    PCI_ID_SIZE = 32, /* of a device's id, with its NUL */
+};
 
 /* One function, embedded in its device. */
 struct pci_function {
@@ -17,6 +23,9 @@ struct pci_function {
     /* Optional, likewise: the guest is about to read config[reg, reg + size). */
     void (*reading)(struct pci_function *function, uint32_t reg, uint32_t size);
 };
+
+/* Refuse an id or a slot that cannot be; the bus and the BAR are for others to judge. */
+int pci_check_place(const kvmshim_place *place, kvmshim_error *err);
 
 /* Put a function on the bus `pci` at device << 3 | function. -EEXIST when the place is taken,
  * -EINVAL when it is not what kvmshim_pci_create() made. The function must outlive the bus's

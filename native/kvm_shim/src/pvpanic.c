@@ -39,7 +39,7 @@ static const struct pci_identity pvpanic_identity = {
 
 struct pvpanic {
     kvmshim_device device;
-    char id[32];
+    char id[PCI_ID_SIZE];
     kvmshim_device *pci;
     uint8_t devfn;
     struct pci_function function;
@@ -184,11 +184,11 @@ static const struct device_ops pvpanic_ops = {
 int kvmshim_pvpanic_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_device **device,
                            kvmshim_error *err)
 {
+    int rc = pci_check_place(place, err);
     struct pvpanic *pvpanic;
-    int rc;
 
-    if (place->slot == 0 || place->slot > 31)
-        return error_set(err, -EINVAL, "%s: slot %u", place->id, place->slot);
+    if (rc < 0)
+        return rc;
     pvpanic = calloc(1, sizeof(*pvpanic));
     if (!pvpanic)
         return error_set(err, -ENOMEM, "%s: allocate", place->id);

@@ -329,9 +329,12 @@ int kvmshim_console_create(kvmshim_vm *vm, const kvmshim_place *place, kvmshim_d
 {
     const struct virtio_console_config config = {.max_nr_ports = 1};
     const uint16_t sizes[QUEUES] = {QUEUE_SIZE, QUEUE_SIZE};
-    struct console *console = calloc(1, sizeof(*console));
-    int rc;
+    int rc = pci_check_place(place, err);
+    struct console *console;
 
+    if (rc < 0)
+        return rc;
+    console = calloc(1, sizeof(*console));
     if (!console)
         return error_set(err, -ENOMEM, "%s: allocate", place->id);
     rc = line_start(&console->line, &console_line_ops, vm, place->id, "console-io", err);

@@ -347,15 +347,14 @@ int virtio_create(struct virtio_device *device, kvmshim_vm *vm, const kvmshim_pl
                   uint32_t config_size, const uint16_t *queue_sizes, uint16_t queue_count,
                   kvmshim_error *err)
 {
-    size_t length = place->id ? strnlen(place->id, sizeof(device->id)) : 0;
-    int rc;
+    int rc = pci_check_place(place, err);
 
-    if (length == 0 || length == sizeof(device->id))
-        return error_set(err, -EINVAL, "%s: the id has 1 to 31 characters", ops->name);
+    if (rc < 0)
+        return rc;
     if (config_size > VIRTIO_CONFIG_MAX || queue_count == 0 || queue_count > VIRTIO_QUEUES_MAX)
         return error_set(err, -EINVAL, "%s: %u queues, %u bytes of configuration", place->id,
                          queue_count, config_size);
-    memcpy(device->id, place->id, length + 1);
+    memcpy(device->id, place->id, strlen(place->id) + 1);
     device->ops = ops;
     device->device.vm = vm;
     device->offered = features | UINT64_C(1) << VIRTIO_F_VERSION_1 |

@@ -65,7 +65,7 @@ struct virtio_device {
     kvmshim_device device; /* first: it is one */
     struct device_ops device_ops;
     const struct virtio_ops *ops;
-    char id[32];
+    char id[PCI_ID_SIZE];
     kvmshim_device *pci;
     uint8_t devfn;
     struct pci_function function;

@@ -237,8 +237,6 @@ int virtio_pci_init(struct virtio_device *device, const kvmshim_place *place, kv
     };
     int rc;
 
-    if (place->slot == 0 || place->slot > 31)
-        return error_set(err, -EINVAL, "%s: slot %u", device->id, place->slot);
     pci_config_init(config, &identity);
     pci_config_set(config, PCI_SUBSYSTEM_VENDOR_ID, 2, VENDOR, 0);
     pci_config_set(config, PCI_SUBSYSTEM_ID, 2, SUBSYSTEM + (uint32_t)device->ops->type, 0);

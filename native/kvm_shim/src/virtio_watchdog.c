@@ -207,9 +207,11 @@ int kvmshim_watchdog_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t
                             kvmshim_device **device, kvmshim_error *err)
 {
     const uint16_t sizes[] = {QUEUE_SIZE};
+    int rc = pci_check_place(place, err);
     struct watchdog *watchdog;
-    int rc;
 
+    if (rc < 0)
+        return rc;
     if (timeout_ms == 0)
         return error_set(err, -EINVAL, "%s: a timeout of 0 ms", place->id);
     watchdog = calloc(1, sizeof(*watchdog));

@@ -2,13 +2,16 @@
 """The panic device: what a guest can tell, and where its register is."""
 
 import errno
+from functools import partial
 
 import pytest
 
 import kvm_shim
 from kvm_shim import EventKind, Space
+from kvm_shim.virtio.console import create_console
 from kvm_shim.virtio.place import Place
 from kvm_shim.virtio.pvpanic import create_pvpanic
+from kvm_shim.virtio.watchdog import create_watchdog
 from tests.support.machines import GuestVm
 from tests.support.ports import Ports, forged
 
@@ -157,6 +160,16 @@ def test_places_that_cannot_be(vm, pci, slot, bar):
     with pytest.raises(kvm_shim.ShimError) as caught:
         create_pvpanic(vm, Place(pci, "__pvpanic", slot, bar))
     assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("device_id", ["", "x" * 32])
+def test_ids_that_cannot_be(vm, pci, device_id):
+    place = Place(pci, device_id, 3, BAR)
+    kinds = (create_pvpanic, create_console, partial(create_watchdog, timeout_ms=1000))
+    for create in kinds:
+        with pytest.raises(kvm_shim.ShimError, match="1 to 31 characters") as caught:
+            create(vm, place)
+        assert caught.value.errno == errno.EINVAL
 
 
 def test_a_slot_has_one_device(vm, pci, device):  # noqa: ARG001 - it is there
