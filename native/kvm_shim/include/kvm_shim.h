@@ -194,7 +194,10 @@ int kvmshim_vcpu_registers(kvmshim_vm *vm, uint32_t index, kvmshim_registers *re
 
 /* Save writes a self-describing, versioned blob and sets *size to its length; with
  * data == NULL it only sets *size. Load refuses a blob of another kind, version or length
- * with -EINVAL and then changes nothing. The VM must be paused or not started. */
+ * with -EINVAL and then changes nothing. The VM must be paused or not started.
+ *
+ * A VM, its vCPUs and its devices are loaded in any order, into a VM with the same devices,
+ * made in the same order. A loaded PCI device does nothing before the VM is resumed. */
 int kvmshim_vcpu_save(kvmshim_vm *vm, uint32_t index, void *data, uint64_t capacity,
                       uint64_t *size, kvmshim_error *err);
 int kvmshim_vcpu_load(kvmshim_vm *vm, uint32_t index, const void *data, uint64_t size,

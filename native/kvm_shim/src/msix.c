@@ -17,7 +17,6 @@ static bool msix_pending(const struct msix_vector *vector)
 {
     struct pollfd ready = {.fd = vector->fd, .events = POLLIN};
 
-    /* What KVM has, it has delivered, even where it left the eventfd's count alone. */
     return !vector->connected && poll(&ready, 1, 0) == 1;
 }
 
@@ -25,8 +24,10 @@ static bool msix_pending(const struct msix_vector *vector)
 static int msix_connect(struct msix *msix, uint16_t number, kvmshim_error *err)
 {
     struct msix_vector *vector = &msix->vectors[number];
-    bool wanted = msix->enabled && !msix->function_masked && !vector->masked;
+    bool wanted =
+        msix->enabled && !msix->function_masked && !vector->masked && !msix->loading;
     uint32_t gsi = msix->gsi + number;
+    eventfd_t pending;
     int rc;
 
     if (!wanted) {
@@ -39,8 +40,14 @@ static int msix_connect(struct msix *msix, uint16_t number, kvmshim_error *err)
     rc = kvmshim_irq_route_msi(msix->vm, gsi, vector->address, vector->data, err);
     if (rc < 0 || vector->connected)
         return rc;
+    /* KVM has a worker deliver what it finds pending, and who knows when. What is written
+     * once it has the eventfd is with the vCPU when the write returns. */
+    if (eventfd_read(vector->fd, &pending) < 0)
+        pending = 0;
     rc = kvmshim_irqfd_add(msix->vm, vector->fd, gsi, err);
     vector->connected = rc == 0;
+    if (pending)
+        eventfd_write(vector->fd, 1);
     return rc;
 }
 
@@ -215,13 +222,13 @@ int msix_check(const struct msix *msix, const struct msix_state *states, kvmshim
     return 0;
 }
 
-int msix_load(struct msix *msix, const struct msix_state *states,
-              const struct pci_config *config, kvmshim_error *err)
+void msix_load(struct msix *msix, const struct msix_state *states,
+               const struct pci_config *config)
 {
     eventfd_t pending;
 
-    msix->enabled = false;
-    msix_connect_all(msix, err);
+    msix->loading = true;
+    msix_connect_all(msix, NULL);
     for (uint16_t i = 0; i < msix->count; i++) {
         struct msix_vector *vector = &msix->vectors[i];
 
@@ -232,5 +239,13 @@ int msix_load(struct msix *msix, const struct msix_state *states,
         if (states[i].pending)
             eventfd_write(vector->fd, 1);
     }
-    return msix_control_written(msix, config, err);
+    msix_control_written(msix, config, NULL);
+}
+
+int msix_resume(struct msix *msix, kvmshim_error *err)
+{
+    if (!msix->loading)
+        return 0;
+    msix->loading = false;
+    return msix_connect_all(msix, err);
 }

@@ -2,8 +2,8 @@
 /*
  * MSI-X (PCI 3.0, 6.8.2). Each vector is an eventfd: whoever has something to say writes to
  * it, and never asks whether the vector is masked. While it is not, KVM has the eventfd as an
- * irqfd. While it is, nobody reads it, so the eventfd itself is the pending bit; KVM looks at
- * it when it gets it back and delivers what was pending.
+ * irqfd. While it is, nobody reads it, so the eventfd itself is the pending bit, and what is
+ * pending is written again once KVM has it back.
  */
 #ifndef KVM_SHIM_MSIX_H
 #define KVM_SHIM_MSIX_H
@@ -31,6 +31,7 @@ struct msix {
     uint32_t gsi;        /* of vector 0; the others follow */
     uint16_t count;
     bool enabled, function_masked;
+    bool loading; /* between msix_load() and msix_resume() */
     struct msix_vector *vectors;
 };
 
@@ -65,8 +66,10 @@ int msix_fd(const struct msix *msix, uint16_t vector);
 void msix_save(const struct msix *msix, struct msix_state *states);
 /* -EINVAL when the states make no sense. */
 int msix_check(const struct msix *msix, const struct msix_state *states, kvmshim_error *err);
-/* Take over states that were checked, and what the loaded `config` says. */
-int msix_load(struct msix *msix, const struct msix_state *states,
-              const struct pci_config *config, kvmshim_error *err);
+/* Take over states that were checked, and what the loaded `config` says. Nothing is delivered
+ * before msix_resume(): the interrupt controllers may yet be loaded. */
+void msix_load(struct msix *msix, const struct msix_state *states,
+               const struct pci_config *config);
+int msix_resume(struct msix *msix, kvmshim_error *err);
 
 #endif

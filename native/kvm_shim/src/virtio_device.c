@@ -260,6 +260,8 @@ static void virtio_resume(kvmshim_device *base)
     if (pci_bar_follow(&device->bar, &err) < 0)
         virtio_log(device, "%s", err.context);
     pthread_mutex_lock(&device->lock);
+    if (msix_resume(&device->msix, &err) < 0)
+        virtio_log(device, "%s", err.context);
     device->paused = false;
     virtio_start(device);
     pthread_mutex_unlock(&device->lock);

@@ -208,8 +208,7 @@ static int load_all(struct virtio_device *device, struct parts parts, kvmshim_er
         registers_load(device, before);
     } else {
         rc = pci_config_load(&device->function.config, parts.device->pci, err);
-        if (rc == 0)
-            rc = msix_load(&device->msix, parts.vectors, &device->function.config, err);
+        msix_load(&device->msix, parts.vectors, &device->function.config);
         device->paused = true;
     }
     free(backup);
