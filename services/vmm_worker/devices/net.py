@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kvm_shim.virtio.place import Place
 
 __all__ = ["Net", "draw_mac"]
+
+_log = logging.getLogger(__name__)
 
 _VHOST_NET: Final = "/dev/vhost-net"
 _MAC_BYTES: Final = 6
@@ -98,7 +101,13 @@ class Net(Backend):
         for _ in self._tap.descriptors:
             try:
                 descriptor = os.open(_VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
+            except OSError as ex:
+                _log.info(
+                    "%s: %s: %s; the worker moves the frames itself",
+                    self.id,
+                    _VHOST_NET,
+                    ex.strerror,
+                )
                 return ()
             opened.callback(os.close, descriptor)
             vhosts.append(descriptor)

@@ -178,6 +178,8 @@ def test_worker_keeps_interface_and_address_over_a_reboot(tmp_path: Path) -> Non
         assert worker.info().config.net == shown
         assert socket.if_nametoindex("vmtap0") == index
         assert "queue0_requests" in worker.call("vm.counters")["uplink"]
+        by_ourselves = "/dev/vhost-net: No such file or directory; the worker moves the frames"
+        assert (by_ourselves in worker.read_log()) is not Path("/dev/vhost-net").exists()
         worker.call("vm.shutdown")
         eventually(lambda: names() == {"lo"}, "the interfaces are removed")
 
