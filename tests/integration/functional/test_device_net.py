@@ -10,9 +10,9 @@ import pytest
 
 import kvm_shim
 from tests.support.net import HEADER, HOST, MAC, NetMachine, checksum, frame, tcp_frame
-from tests.support.network import Frame, Station, Taps, namespace_problem, own_network
+from tests.support.network import Frame, Station
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
 CSUM, GUEST_CSUM, GUEST_OFFLOADS, MTU, MAC_FEATURE = (1 << bit for bit in (0, 1, 2, 3, 5))
 GUEST_TSO4, GUEST_TSO6, GUEST_ECN, GUEST_UFO = (1 << bit for bit in (7, 8, 9, 10))
@@ -26,21 +26,6 @@ BASIC = MRG_RXBUF | STATUS | CTRL_VQ
 NEEDS_CSUM, DATA_VALID = 1, 2
 GSO_TCPV4 = 1
 LINK_UP, ANNOUNCE_NEEDED = 1, 2
-
-
-@pytest.fixture(autouse=True)
-def _network():
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    with own_network():
-        yield
-
-
-@pytest.fixture
-def tap():
-    with Taps("t0") as taps:
-        yield taps
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tests.support.net import HOST, MAC, NetMachine, frame
-from tests.support.network import Frame, Station, Taps, namespace_problem, own_network
+from tests.support.network import Frame, Station, Taps
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
 GUEST_CSUM, GUEST_OFFLOADS, GUEST_TSO4 = 1 << 1, 1 << 2, 1 << 7
 BASIC = 1 << 15 | 1 << 16 | 1 << 17  # mergeable buffers, status, control queue
@@ -19,15 +19,6 @@ EVERY = BASIC | GUEST_CSUM | GUEST_OFFLOADS | GUEST_TSO4 | CTRL_RX | ANNOUNCE | 
 RX, ADDRESS, VLAN, ANNOUNCEMENT, PAIRS, OFFLOADS = range(6)
 OK, ERROR = 0, 1
 IPV4 = 0x0800
-
-
-@pytest.fixture(autouse=True)
-def _network():
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    with own_network():
-        yield
 
 
 @pytest.fixture

@@ -10,24 +10,9 @@ from kvm_shim import EventKind
 from kvm_shim.virtio.net import NetConfig, create_net
 from tests.support.machines import GuestVm, move
 from tests.support.net import MAC, frame, tcp_frame
-from tests.support.network import Station, Taps, namespace_problem, own_network
+from tests.support.network import Station
 
-pytestmark = pytest.mark.kvm
-
-
-@pytest.fixture(autouse=True)
-def _network():
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    with own_network():
-        yield
-
-
-@pytest.fixture
-def tap():
-    with Taps("t0") as taps:
-        yield taps
+pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
 
 def with_net(guest, tap):

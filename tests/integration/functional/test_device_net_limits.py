@@ -9,26 +9,11 @@ import pytest
 
 from kvm_shim.virtio.limiter import Bucket, create_limiter
 from tests.support.net import NetMachine, frame
-from tests.support.network import Station, Taps, namespace_problem, own_network
+from tests.support.network import Station
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
 BASIC = 1 << 15 | 1 << 16 | 1 << 17  # mergeable buffers, status, control queue
-
-
-@pytest.fixture(autouse=True)
-def _network():
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    with own_network():
-        yield
-
-
-@pytest.fixture
-def tap():
-    with Taps("t0") as taps:
-        yield taps
 
 
 def limit(**buckets):

@@ -10,31 +10,16 @@ import pytest
 
 import kvm_shim
 from tests.support.net import MEMORY, NetMachine, frame
-from tests.support.network import Station, Taps, namespace_problem, own_network
+from tests.support.network import Station, Taps
 from tests.support.ports import forged, payload_of
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
 BASIC = 1 << 15 | 1 << 16 | 1 << 17  # mergeable buffers, status, control queue
 ANNOUNCE, MQ, EVENT_IDX = (1 << bit for bit in (21, 22, 29))
 PAIRS, ANNOUNCEMENT = 4, 3
 LINK_UP, ANNOUNCE_NEEDED = 1, 2
 LAST = 1 << 31
-
-
-@pytest.fixture(autouse=True)
-def _network():
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    with own_network():
-        yield
-
-
-@pytest.fixture
-def tap():
-    with Taps("t0") as taps:
-        yield taps
 
 
 def move(machine, target):

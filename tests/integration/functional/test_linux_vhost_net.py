@@ -16,26 +16,14 @@ from kvm_shim.virtio.net import NetConfig, create_net
 from tests.support.guests import build
 from tests.support.machines import GuestVm, move
 from tests.support.net import MAC, NetMachine, frame, tcp_frame
-from tests.support.network import Station, Taps, own_network
+from tests.support.network import Station, Taps
 from tests.support.processes import start_worker, vm_config
 
-pytestmark = pytest.mark.linux
+pytestmark = [pytest.mark.linux, pytest.mark.usefixtures("network")]
 
 VHOST_NET = "/dev/vhost-net"
 BASIC = 1 << 15 | 1 << 16 | 1 << 17 | 1 << 29
 MQ = 1 << 22
-
-
-@pytest.fixture(autouse=True)
-def _network():
-    with own_network():
-        yield
-
-
-@pytest.fixture
-def tap():
-    with Taps("t0") as taps:
-        yield taps
 
 
 @contextlib.contextmanager

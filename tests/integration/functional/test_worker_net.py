@@ -15,25 +15,16 @@ import pytest
 from ipc_protocol.config_devices import NetConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from tests.support.guests import build
-from tests.support.network import Taps, namespace_problem, own_network
+from tests.support.network import Taps
 from tests.support.processes import eventually, start_worker, vm_config
 from vmm_worker.devices.interface import Interface
 from vmm_worker.devices.net import Net
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
 TAP, NO_PI, MULTI_QUEUE = 0x2, 0x1000, 0x100
 UP = 1
-
-
-@pytest.fixture(autouse=True)
-def _network() -> Iterator[None]:
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    with own_network():
-        yield
 
 
 def make_tap(name: str, flags: int = TAP | NO_PI) -> None:
