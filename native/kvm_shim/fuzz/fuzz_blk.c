@@ -65,7 +65,7 @@ int block_file_open(struct block_file *file, int fd, bool readonly, kvmshim_erro
     *file = (struct block_file){
         .fd = -1,
         .size = DISK_SIZE,
-        .block_size = disk.direct ? 4096 : 512,
+        .block_size = BLOCK_SECTOR,
         .physical_size = 4096,
         .direct = disk.direct,
         .punch = true,
