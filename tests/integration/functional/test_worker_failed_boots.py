@@ -17,7 +17,6 @@ import pytest
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmState
 from tests.support.guests import build
-from tests.support.network import namespace_problem, own_network
 from tests.support.processes import Worker, start_worker, vm_config
 
 pytestmark = pytest.mark.kvm
@@ -102,14 +101,12 @@ def test_with_each_number_of_descriptors(worker: Worker, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
+@pytest.mark.usefixtures("network")
 def test_networks_with_each_number_of_descriptors(tmp_path: Path) -> None:
-    problem = namespace_problem()
-    if problem is not None:
-        pytest.skip(problem)
     net = [{"tap": "velum0", "vhost": False}, {"num_queues": 4}]
     cpus = {"boot_vcpus": 2, "max_vcpus": 2}
     config = vm_config(build("count"), net=net, cpus=cpus, console={"mode": "Off"})
-    with own_network(), start_worker(tmp_path) as worker:
+    with start_worker(tmp_path) as worker:
         interfaces = socket.if_nameindex()
         assert boot_with_each_number_of_descriptors(worker, config) > 20
         assert socket.if_nameindex() == interfaces
