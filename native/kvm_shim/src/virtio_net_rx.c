@@ -137,14 +137,16 @@ static bool header_allowed(struct virtio_net_hdr_v1 *header, uint64_t offloads)
 }
 
 /* Bring the end of the frame from our memory to the guest's. False when there is no room yet;
- * a frame that will never have any is dropped. */
+ * a frame that may never have any is dropped. */
 static bool rx_place_spilled(struct net_pair *pair)
 {
     struct net_rx *rx = &pair->rx;
     struct virtqueue_chain room;
 
     if (!rx_take(pair, rx->frame)) {
-        if (rx_may_take(pair) && rx->buffer_count < rx->queue->size)
+        /* Drivers give new buffers when they have received something, and not for every buffer
+         * used: while they have half of them here, none may be coming. */
+        if (rx_may_take(pair) && rx->buffer_count < rx->queue->size / 2)
             return false;
         net_rx_drop(rx);
         return true;

@@ -276,12 +276,13 @@ def test_frame_waits_for_buffers(tap):
         assert machine.receive().data == sent.data
 
 
-def test_frame_that_will_never_have_room_is_dropped(tap):
+@pytest.mark.parametrize("buffers", [8, 16])
+def test_frame_that_may_never_have_room_is_dropped(tap, buffers):
     with (
         Station(tap.name, 0x0800) as there,
         NetMachine(tap.descriptors, BASIC | TSO, queue_size=16) as machine,
     ):
-        machine.start(buffers=16, size=1536)
+        machine.start(buffers=buffers, size=1536)
         there.send(tcp_frame(60000))
         until(lambda: machine.counters()["rx_dropped"] == 1)
         sent = tcp_frame(10000)
