@@ -9,7 +9,7 @@
 
 #include "kvm_shim.h"
 
-#define EVENTS_MAX 64
+#define EVENTS_MAX 256
 
 struct events {
     pthread_mutex_t lock;

@@ -248,6 +248,8 @@ static int virtio_pause(kvmshim_device *base, uint64_t deadline_ns)
     rc = virtio_stop(device, deadline_ns);
     device->paused = rc == 0;
     pthread_mutex_unlock(&device->lock);
+    if (rc < 0)
+        virtio_log(device, "I/O in flight does not end: the VM cannot be paused");
     return rc;
 }
 

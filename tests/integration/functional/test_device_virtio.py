@@ -308,13 +308,13 @@ def test_drivers_come_and_go(guest, driver):
 
 
 def test_a_flood_of_events_leaves_room_for_others(guest, driver):
-    for _ in range(30):
+    for _ in range(50):
         driver.start(0, [8])
         driver.status = 0
         driver.status = 0x10
     guest.vm.bus_write(Space.PIO, 0x600, 0x34, 1)
     kinds = [event.kind for event in events(guest)]
-    assert kinds.count(EventKind.DEVICE_ACTIVATED) == 8
+    assert kinds.count(EventKind.DEVICE_ACTIVATED) == 32  # one for each device there may be
     assert kinds.count(EventKind.DEVICE_LOG) == 1
     assert kinds[-1] == EventKind.POWER_OFF
 
