@@ -148,7 +148,8 @@ def huge_pages():
         NR_HUGEPAGES.write_text(before)
 
 
-def test_huge_pages_of_the_host_are_kept(huge_pages):
+@pytest.mark.usefixtures("huge_pages")
+def test_huge_pages_of_the_host_are_kept():
     with Guest(flags=MemoryFlag.HUGEPAGES | MemoryFlag.PREFAULT, memory=24 * MIB) as guest:
         guest.balloon.resize(POOL)
         guest.wait_for_actual(POOL)
