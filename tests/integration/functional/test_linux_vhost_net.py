@@ -14,8 +14,9 @@ import kvm_shim
 from kvm_shim.virtio.limiter import create_limiter
 from kvm_shim.virtio.net import NetConfig, create_net
 from tests.support.guests import build
-from tests.support.machines import GuestVm, move
-from tests.support.net import MAC, NetMachine, frame, tcp_frame
+from tests.support.machines import GuestVm
+from tests.support.net import MAC, NetMachine, frame
+from tests.support.net_echo import FRAMES, SEGMENTED, echo_frames, echo_over_moves, echo_segmented
 from tests.support.network import Station, Taps
 from tests.support.processes import start_worker, vm_config
 
@@ -43,56 +44,21 @@ def with_net(guest, tap, *, vhost=True):
 
 
 def test_frames_come_back(tap):
-    with with_net(GuestVm("netecho", cmdline="frames=64"), tap) as guest, Station("t0") as station:
-        guest.run()
-        guest.console.expect(b"net ready\n")
-        for size in range(64):
-            sent = frame(os.urandom(46 + 20 * size))
-            station.send(sent)
-            assert station.receive().data == sent.data
+    with with_net(GuestVm("netecho", cmdline=f"frames={FRAMES}"), tap) as guest:
+        echo_frames(guest)
         guest.console.expect(b"net done\n")
         assert "rx_frames" not in guest.devices["net"].counters()
 
 
 def test_frames_to_be_segmented_come_back_in_one_piece(tap):
-    with (
-        with_net(GuestVm("netecho", cmdline="frames=8 offloads"), tap) as guest,
-        Station("t0", 0x0800) as station,
-    ):
-        guest.run()
-        guest.console.expect(b"net ready\n")
-        for _ in range(8):
-            sent = tcp_frame(60000)
-            station.send(sent)
-            received = station.receive()
-            assert received.data == sent.data
-            assert (received.gso_type, received.gso_size) == (1, 1448)
-        guest.console.expect(b"net done\n")
+    with with_net(GuestVm("netecho", cmdline=f"frames={SEGMENTED} offloads"), tap) as guest:
+        echo_segmented(guest)
 
 
 def test_guest_pauses_and_goes_on_in_another_vm(tap):
     """Each time with the other's way of frames: the positions in the rings are the same."""
-    guest = with_net(GuestVm("netecho", cmdline="frames=1000"), tap).run()
-    try:
-        guest.console.expect(b"net ready\n")
-        with Station("t0") as station:
-            for turn in range(6):
-                sent = [frame(struct.pack("<I", number) * 20) for number in range(10)]
-                for each in sent:
-                    station.send(each)
-                guest.wait_for_counts_above([10 * turn])
-                guest.vm.pause()
-                guest.vm.resume()
-                guest.wait_for_counts_above([10 * turn + 2])
-                guest.vm.pause()
-                following = with_net(GuestVm(None), tap, vhost=turn % 2 == 1)
-                move(guest, following)
-                guest.close()
-                guest = following.run()
-                for each in sent:
-                    assert station.receive().data == each.data
-    finally:
-        guest.close()
+    guest = with_net(GuestVm("netecho", cmdline="frames=1000"), tap)
+    echo_over_moves(guest, lambda turn: with_net(GuestVm(None), tap, vhost=turn % 2 == 1))
 
 
 def test_pairs_are_set_while_the_kernel_runs_them():
