@@ -18,9 +18,10 @@ from kvm_shim.virtio.block import Block, BlockConfig, create_block
 from kvm_shim.virtio.place import Place
 from tests.support.virtio import Driver, Queue
 
-__all__ = ["BAR", "MEMORY", "Disk", "Outcome", "Request", "machine", "pattern"]
+__all__ = ["BAR", "IMAGE_SIZE", "MEMORY", "Disk", "Outcome", "Request", "machine", "pattern"]
 
 MEMORY = 64 << 20
+IMAGE_SIZE = 8 << 20
 BAR = 0xC000_0000
 ECAM = 0xE800_0000
 SLOT = 3

@@ -24,7 +24,7 @@ from ipc_protocol.errors import VmError, VmFailure
 from ipc_protocol.messages import Operation, VmInfo
 from ipc_protocol.names import ipc_path
 
-__all__ = ["DEADLINE", "Daemon", "Worker", "eventually", "start_worker", "vm_config"]
+__all__ = ["DEADLINE", "Daemon", "Worker", "eventually", "make_file", "start_worker", "vm_config"]
 
 DEADLINE = 30.0
 """Seconds for anything to happen that takes far less; what does not happen fails there."""
@@ -52,6 +52,13 @@ def vm_config(kernel: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:
     """Return the body of ``vm.create`` for a tiny guest, with other parts as they are given."""
     payload = {"kernel": os.fspath(kernel), **parts.pop("payload", {})}
     return {"payload": payload, "memory": {"size": 16 << 20}, **parts}
+
+
+def make_file(path: Path, size: int) -> str:
+    """Make a sparse file, and return its path as a configuration has it."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return str(path)
 
 
 class Daemon:

@@ -2,11 +2,15 @@
 """Fixtures of the functional tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import kvm_shim
+from kvm_shim.virtio.block import BlockEngine
+from tests.support.disks import IMAGE_SIZE, machine, pattern
 from tests.support.network import Taps, namespace_problem, own_network
+from tests.support.processes import Worker, start_worker
 
 
 @pytest.fixture
@@ -31,3 +35,31 @@ def tap(network: None) -> Iterator[Taps]:  # noqa: ARG001 - where it is
     """Return a tap of one queue, `t0`."""
     with Taps("t0") as taps:
         yield taps
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    """Return a worker without a VM."""
+    with start_worker(tmp_path) as worker:
+        yield worker
+
+
+@pytest.fixture
+def pc() -> Iterator[tuple[kvm_shim.Vm, kvm_shim.Device]]:
+    """Return a VM that can be paused, and its PCI bus."""
+    with machine() as parts:
+        yield parts
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Return a disk image whose sectors differ."""
+    path = tmp_path / "disk.raw"
+    path.write_bytes(pattern(IMAGE_SIZE))
+    return path
+
+
+@pytest.fixture(params=[BlockEngine.URING, BlockEngine.THREADS], ids=["uring", "threads"])
+def engine(request: pytest.FixtureRequest) -> BlockEngine:
+    """Return each of the ways to a disk's image."""
+    return BlockEngine(request.param)

@@ -17,12 +17,6 @@ def api(tmp_path):
         yield api
 
 
-@pytest.fixture
-def worker(tmp_path):
-    with start_worker(tmp_path) as worker:
-        yield worker
-
-
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory):
     """An API with a worker, for tests that leave no VM behind."""

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kvm_shim.virtio.block import BlockEngine
-from tests.support.disks import Disk, Outcome, Request, machine, pattern
+from tests.support.disks import IMAGE_SIZE, Disk, Outcome, Request, pattern
 
 pytestmark = pytest.mark.kvm
 
-SIZE = 8 << 20
-SECTORS = SIZE // 512
+SECTORS = IMAGE_SIZE // 512
 
 SEG_MAX, RO, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, MQ, DISCARD, WRITE_ZEROES = (
     1 << bit for bit in (2, 5, 6, 9, 10, 11, 12, 13, 14)
@@ -51,24 +49,6 @@ NO_SENSE = [
 """Requests, and how they end; none changes the disk."""
 
 
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "disk.raw"
-    path.write_bytes(pattern(SIZE))
-    return path
-
-
-@pytest.fixture
-def pc():
-    with machine() as parts:
-        yield parts
-
-
-@pytest.fixture(params=[BlockEngine.URING, BlockEngine.THREADS], ids=["uring", "threads"])
-def engine(request):
-    return request.param
-
-
 @pytest.fixture(params=[False, True], ids=["cached", "direct"])
 def disk(pc, image, engine, request):
     each = Disk(*pc, image, direct=request.param, engine=engine)
@@ -102,7 +82,7 @@ def test_offers_of_a_disk_that_is_not_sparse(pc, image):
 
 
 def test_reads_what_is_in_the_image(disk):
-    whole = pattern(SIZE)
+    whole = pattern(IMAGE_SIZE)
     for sector, size in [(0, 512), (7, 4096), (SECTORS - 1, 512), (100, 1 << 20)]:
         assert disk.read(sector, size) == whole[sector * 512 : sector * 512 + size]
 
@@ -160,7 +140,7 @@ def test_a_full_queue(disk):
     for number in range(disk.size // 4):
         disk.submit(Request.IN, number, size=512)
     disk.queue.kick()
-    whole = pattern(SIZE)
+    whole = pattern(IMAGE_SIZE)
     for chain in disk.queue.wait(disk.size // 4):
         header = disk.vm.read_memory(*chain.readable[0])
         sector = struct.unpack("<IIQ", header)[2]
@@ -187,14 +167,14 @@ def test_discard_frees_space(disk, image):
     assert disk.range(Request.DISCARD, 2048, 4096) is Outcome.OK
     assert image.stat().st_blocks <= before - 4096 + 64
     assert disk.read(2048, 4096) == bytes(4096)
-    assert disk.read(2040, 4096) == pattern(SIZE)[2040 * 512 :][:4096]
+    assert disk.read(2040, 4096) == pattern(IMAGE_SIZE)[2040 * 512 :][:4096]
     assert disk.counters()["discard_ops"] == 1
 
 
 @pytest.mark.parametrize("flags", [0, UNMAP])
 def test_write_zeroes(disk, image, flags):
     assert disk.range(Request.WRITE_ZEROES, 11, 3000, flags) is Outcome.OK
-    whole = pattern(SIZE)
+    whole = pattern(IMAGE_SIZE)
     expected = whole[: 11 * 512] + bytes(3000 * 512) + whole[3011 * 512 :]
     assert image.read_bytes() == expected
     assert disk.counters()["write_zeroes_ops"] == 1
@@ -203,12 +183,12 @@ def test_write_zeroes(disk, image, flags):
 def test_write_zeroes_where_the_file_system_cannot(pc, engine, tmp_path):
     """tmpfs knows no FALLOC_FL_ZERO_RANGE: zeroes are written, in several steps."""
     path = Path("/dev/shm", f"velum-{os.getpid()}-{tmp_path.name}")
-    path.write_bytes(pattern(SIZE))
+    path.write_bytes(pattern(IMAGE_SIZE))
     try:
         disk = Disk(*pc, path, engine=engine, queue_size=4)
         disk.start()
         assert disk.range(Request.WRITE_ZEROES, 1, SECTORS - 2) is Outcome.OK
-        expected = pattern(SIZE)[:512] + bytes(SIZE - 1024) + pattern(SIZE)[-512:]
+        expected = pattern(IMAGE_SIZE)[:512] + bytes(IMAGE_SIZE - 1024) + pattern(IMAGE_SIZE)[-512:]
         assert path.read_bytes() == expected
     finally:
         path.unlink()
@@ -219,7 +199,7 @@ def test_requests_that_make_no_sense(disk, image, row):
     kind, sector, what, outcome = row
     assert disk.request(kind, sector, **what) is outcome
     assert disk.counters()["io_errors"] == (outcome is Outcome.IOERR)
-    assert image.read_bytes() == pattern(SIZE)
+    assert image.read_bytes() == pattern(IMAGE_SIZE)
     assert disk.read(0, 512) == pattern(512)  # it works on
 
 
@@ -249,7 +229,7 @@ def test_a_disk_that_is_only_read(pc, image, engine):
     image.chmod(0o400)
     disk = Disk(*pc, image, engine=engine, readonly=True)
     disk.start()
-    assert disk.read(5, 512) == pattern(SIZE)[5 * 512 :][:512]
+    assert disk.read(5, 512) == pattern(IMAGE_SIZE)[5 * 512 :][:512]
     assert disk.request(Request.OUT, 0, data=bytes(512)) is Outcome.IOERR
     assert disk.request(Request.FLUSH) is Outcome.OK
     assert disk.range(Request.DISCARD, 0, 8) is Outcome.UNSUPP

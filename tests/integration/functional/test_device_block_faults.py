@@ -11,32 +11,13 @@ import subprocess
 import pytest
 
 import kvm_shim
-from kvm_shim.virtio.block import BlockConfig, BlockEngine, create_block
+from kvm_shim.virtio.block import BlockConfig, create_block
 from kvm_shim.virtio.place import Place
-from tests.support.disks import BAR, Disk, Outcome, Request, machine, pattern
+from tests.support.disks import BAR, IMAGE_SIZE, Disk, Outcome, Request, machine, pattern
 
 pytestmark = pytest.mark.kvm
 
-SIZE = 4 << 20
 MNT_DETACH = 2
-
-
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "disk.raw"
-    path.write_bytes(pattern(SIZE))
-    return path
-
-
-@pytest.fixture
-def pc():
-    with machine() as parts:
-        yield parts
-
-
-@pytest.fixture(params=[BlockEngine.URING, BlockEngine.THREADS], ids=["uring", "threads"])
-def engine(request):
-    return request.param
 
 
 @contextlib.contextmanager
@@ -59,7 +40,7 @@ def test_a_full_file_system(engine, tmp_path):
     with mounted(tmp_path / "small", 1 << 20) as small:
         path = small / "disk.raw"
         path.touch()
-        os.truncate(path, SIZE)
+        os.truncate(path, IMAGE_SIZE)
         with machine() as (vm, bus):
             disk = Disk(vm, bus, path, engine=engine)
             disk.start()
@@ -75,11 +56,11 @@ def test_a_full_file_system(engine, tmp_path):
 def test_a_file_that_is_cut_short(pc, image, engine):
     disk = Disk(*pc, image, engine=engine)
     disk.start()
-    os.truncate(image, SIZE // 2)
-    assert disk.request(Request.IN, SIZE // 512 - 8, size=4096) is Outcome.IOERR
+    os.truncate(image, IMAGE_SIZE // 2)
+    assert disk.request(Request.IN, IMAGE_SIZE // 512 - 8, size=4096) is Outcome.IOERR
     assert "read at byte" in disk.logged()
     # One that begins before the end, and goes on after it.
-    assert disk.request(Request.IN, SIZE // 1024 - 4, size=4096) is Outcome.IOERR
+    assert disk.request(Request.IN, IMAGE_SIZE // 1024 - 4, size=4096) is Outcome.IOERR
     assert disk.read(0, 4096) == pattern(4096)
     assert disk.counters()["io_errors"] == 2
 
@@ -88,16 +69,16 @@ def test_a_limit_on_the_size_of_files(pc, image, engine):
     """RLIMIT_FSIZE would end the process by SIGXFSZ, were it not for the threads' masks."""
     disk = Disk(*pc, image, engine=engine)
     disk.start()
-    os.truncate(image, SIZE // 2)
+    os.truncate(image, IMAGE_SIZE // 2)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (IMAGE_SIZE // 2, before[1]))
     try:
         data = pattern(4096)
-        outcome = disk.request(Request.OUT, SIZE // 512 - 8, data=data)
+        outcome = disk.request(Request.OUT, IMAGE_SIZE // 512 - 8, data=data)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert outcome is Outcome.IOERR
-    assert disk.request(Request.OUT, SIZE // 512 - 8, data=data) is Outcome.OK
+    assert disk.request(Request.OUT, IMAGE_SIZE // 512 - 8, data=data) is Outcome.OK
 
 
 def test_lines_are_rationed(pc, image, engine):
@@ -182,7 +163,7 @@ def loop_device(image):
 def test_a_block_device(loop_device, engine, direct):
     with machine() as (vm, bus):
         disk = Disk(vm, bus, loop_device, engine=engine, direct=direct)
-        assert disk.driver.config.read(0, 4) == SIZE // 512
+        assert disk.driver.config.read(0, 4) == IMAGE_SIZE // 512
         assert disk.driver.config.read(20, 4) == 4096
         disk.start()
         data = pattern(64 << 10, seed=5)

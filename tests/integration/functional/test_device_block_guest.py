@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from kvm_shim.virtio.block import BlockConfig, BlockEngine, create_block
+from kvm_shim.virtio.block import BlockConfig, create_block
 from tests.support.machines import GuestVm, move
 
 pytestmark = pytest.mark.kvm
@@ -15,20 +15,8 @@ ENDLESS = 1_000_000
 IN_FLIGHT = 8
 
 
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "disk.raw"
-    path.write_bytes(bytes(2 << 20))
-    return path
-
-
 @pytest.fixture(params=["", "event"], ids=["flags", "event_idx"])
 def mode(request):
-    return request.param
-
-
-@pytest.fixture(params=[BlockEngine.URING, BlockEngine.THREADS], ids=["uring", "threads"])
-def engine(request):
     return request.param
 
 

@@ -9,7 +9,6 @@ import time
 import pytest
 
 import kvm_shim
-from kvm_shim.virtio.block import BlockEngine
 from tests.support.disks import MEMORY, Disk, Outcome, Request, machine, pattern
 from tests.support.ports import forged
 
@@ -29,11 +28,6 @@ def image(tmp_path):
     path = tmp_path / "disk.raw"
     path.write_bytes(bytes(SIZE))
     return path
-
-
-@pytest.fixture(params=[BlockEngine.URING, BlockEngine.THREADS], ids=["uring", "threads"])
-def engine(request):
-    return request.param
 
 
 class Load:

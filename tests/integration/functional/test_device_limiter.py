@@ -8,26 +8,12 @@ import pytest
 
 import kvm_shim
 from kvm_shim.virtio.limiter import Bucket, create_limiter
-from tests.support.disks import Disk, Outcome, Request, machine, pattern
+from tests.support.disks import Disk, Outcome, Request, machine
 from tests.support.ports import forged
 
 pytestmark = pytest.mark.kvm
 
-SIZE = 8 << 20
 DEPTH = 16
-
-
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "disk.raw"
-    path.write_bytes(pattern(SIZE))
-    return path
-
-
-@pytest.fixture
-def pc():
-    with machine() as parts:
-        yield parts
 
 
 def load(disks, seconds, size):

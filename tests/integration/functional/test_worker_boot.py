@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,6 @@ from tests.support.processes import DEADLINE, Worker, eventually, start_worker, 
 from tests.testbed.host import inside_testbed
 
 pytestmark = pytest.mark.kvm
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
 
 
 def holdings(worker: Worker) -> tuple[list[str], list[str]]:

@@ -23,12 +23,6 @@ CONSOLE = "__console"
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
-
-
-@pytest.fixture
 def terminal() -> Iterator[Terminal]:
     with Terminal() as terminal:
         yield terminal

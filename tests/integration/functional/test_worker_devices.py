@@ -22,17 +22,11 @@ from ipc_protocol.messages import Operation, VmInfo, VmState
 from tests.support.console import Console
 from tests.support.guests import build
 from tests.support.network import namespace_problem, own_network
-from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
+from tests.support.processes import DEADLINE, Worker, eventually, make_file, start_worker, vm_config
 
 pytestmark = pytest.mark.kvm
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
 
 
 @pytest.fixture
@@ -43,12 +37,6 @@ def networked(tmp_path: Path) -> Iterator[Worker]:
         pytest.skip(problem)
     with own_network(), start_worker(tmp_path) as worker:
         yield worker
-
-
-def make_file(path: Path, size: int) -> str:
-    with path.open("wb") as file:
-        file.truncate(size)
-    return str(path)
 
 
 def everything(directory: Path) -> dict[str, Any]:

@@ -17,23 +17,11 @@ import pytest
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmState
 from tests.support.guests import build
-from tests.support.processes import Worker, start_worker, vm_config
+from tests.support.processes import Worker, make_file, start_worker, vm_config
 
 pytestmark = pytest.mark.kvm
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
-
-
-def make_file(path: Path, size: int) -> str:
-    with path.open("wb") as file:
-        file.truncate(size)
-    return str(path)
 
 
 def left(worker: Worker) -> tuple[list[str], list[str]]:

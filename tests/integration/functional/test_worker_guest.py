@@ -4,22 +4,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ipc_protocol.messages import GuestStop, VmInfo, VmState
 from tests.support.guests import build
-from tests.support.processes import Worker, eventually, start_worker, vm_config
+from tests.support.processes import Worker, eventually, vm_config
 
 pytestmark = pytest.mark.kvm
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
 
 
 class Kernel:

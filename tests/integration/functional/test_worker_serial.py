@@ -21,12 +21,6 @@ from tests.support.terminal import Terminal
 pytestmark = pytest.mark.kvm
 
 
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
-
-
 def test_file(worker: Worker, tmp_path: Path) -> None:
     console = tmp_path / "console"
     console.write_text("what was there")

@@ -14,16 +14,10 @@ import pytest
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.messages import VmState
 from tests.support.guests import build
-from tests.support.processes import Worker, eventually, start_worker, vm_config
+from tests.support.processes import Worker, eventually, vm_config
 from tests.support.vsock_guest import read_exactly
 
 pytestmark = pytest.mark.kvm
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    with start_worker(tmp_path) as worker:
-        yield worker
 
 
 def config(path: Path) -> dict[str, object]:
