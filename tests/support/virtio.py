@@ -97,10 +97,13 @@ class Queue:
         """Ring the doorbell."""
         self._driver.notify(self.index)
 
+    def used_index(self) -> int:
+        """Return how many chains were used, modulo 2 to the 16."""
+        return int.from_bytes(self._vm.read_memory(self.used + 2, 2), "little")
+
     def take(self) -> tuple[int, int] | None:
         """Return head and length of the next used chain, if there is one."""
-        (index,) = struct.unpack("<H", self._vm.read_memory(self.used + 2, 2))
-        if index == self._seen:
+        if self.used_index() == self._seen:
             return None
         entry = self.used + 4 + 8 * (self._seen % self.size)
         head, length = struct.unpack("<II", self._vm.read_memory(entry, 8))
@@ -183,9 +186,14 @@ class Driver:
             words.append(self._common.read(0x04, 4))
         return words[0] | words[1] << 32
 
+    def reset(self) -> None:
+        """Reset the device."""
+        self.status = 0
+        assert self.status == 0
+
     def begin(self, features: int) -> None:
         """Reset the device and settle on features."""
-        self.status = 0
+        self.reset()
         self.status = _ACKNOWLEDGE
         self.status = _ACKNOWLEDGE | _DRIVER
         features |= VERSION_1

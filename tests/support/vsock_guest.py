@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 import kvm_shim
 from kvm_shim.virtio.place import Place
 from kvm_shim.virtio.vsock import create_vsock
-from tests.support.virtio_driver import Driver, Queue
+from tests.support.virtio import Driver, Queue
 
 __all__ = [
     "BOTH",
@@ -23,6 +23,7 @@ __all__ = [
     "MEMORY",
     "Op",
     "Packet",
+    "Ring",
     "VsockGuest",
     "VsockVm",
     "read_exactly",
@@ -38,9 +39,10 @@ BOTH: Final = 3
 _HEADER = struct.Struct("<QQIIIHHIII")
 _HOST = 2
 _STREAM = 1
-_RX, _TX, _EVENT = range(3)
+_EVENT_IDX = 1 << 29
 _ECAM, _BAR, _SLOT = 0xE8000000, 0xC0000000, 3
-_QUEUES = 0x100000
+_DRIVER = 0x100000
+"""Where the driver's memory is: the rings and the buffers."""
 _TIMEOUT = 20.0
 
 
@@ -134,6 +136,60 @@ class VsockVm:
         return self.device.counters()[name]
 
 
+class Ring:
+    """A queue whose driver has a buffer for each of its descriptors.
+
+    Args:
+        driver: The device's driver.
+        queue: One of its queues.
+        buffer_size: Bytes of each buffer.
+    """
+
+    def __init__(self, driver: Driver, queue: Queue, buffer_size: int) -> None:
+        self._queue = queue
+        self._buffer_size = buffer_size
+        memory = driver.allocate(queue.size * buffer_size)
+        self._free = [memory + index * buffer_size for index in range(queue.size)]
+        self._chains: dict[int, list[int]] = {}
+
+    def add_writable(self, size: int | None = None) -> None:
+        """Make an empty buffer available."""
+        buffer = self._free.pop()
+        head = self._queue.add(writable=[(buffer, self._buffer_size if size is None else size)])
+        self._chains[head] = [buffer]
+
+    def add_readable(self, *parts: bytes) -> None:
+        """Make a chain with a buffer for each part available."""
+        buffers = [self._free.pop() for _ in parts]
+        for buffer, part in zip(buffers, parts, strict=True):
+            assert len(part) <= self._buffer_size
+            self._queue.vm.write_memory(buffer, part)
+        sizes = map(len, parts)
+        self._chains[self._queue.add(readable=zip(buffers, sizes, strict=True))] = buffers
+
+    def room(self) -> int:
+        """Return how many buffers are free."""
+        return len(self._free)
+
+    def used_index(self) -> int:
+        """Return how many chains came back, modulo 2 to the 16."""
+        return self._queue.used_index()
+
+    def take_used(self) -> bytes | None:
+        """Return what the device wrote into the next chain that came back, if one did."""
+        used = self._queue.take()
+        if used is None:
+            return None
+        head, written = used
+        buffers = self._chains.pop(head)
+        self._free.extend(buffers)
+        return self._queue.vm.read_memory(buffers[0], written) if written else b""
+
+    def kick(self) -> None:
+        """Notify the device."""
+        self._queue.kick()
+
+
 class VsockGuest:
     """The guest's driver and the connections it knows.
 
@@ -153,12 +209,13 @@ class VsockGuest:
     ) -> None:
         self.machine = machine
         self.cid = machine.cid
-        self.driver = Driver(machine.vm, _ECAM, _SLOT, _BAR)
-        self.rx = Queue(machine.vm, _QUEUES, 256, buffer_size)
-        self.tx = Queue(machine.vm, (self.rx.end + 0xFFFF) & ~0xFFFF, 256, 65536)
-        self.event = Queue(machine.vm, 0x80000, 8, 64)
-        assert self.tx.end <= MEMORY
-        self.driver.start([self.rx, self.tx, self.event], event_idx=event_idx)
+        self.driver = Driver(machine.vm, _SLOT, _DRIVER)
+        queues = self.driver.start(_EVENT_IDX if event_idx else 0, [256, 256, 8])
+        self.rx, self.tx, self.event = (
+            Ring(self.driver, queue, size)
+            for queue, size in zip(queues, (buffer_size, 65536, 64), strict=True)
+        )
+        assert self.driver.allocate(0) <= MEMORY
         self.give_buffers(buffers)
 
     def move(self, machine: VsockVm) -> VsockGuest:
@@ -170,12 +227,12 @@ class VsockGuest:
         """Make more receive buffers available."""
         for _ in range(count):
             self.rx.add_writable()
-        self.driver.kick(_RX)
+        self.rx.kick()
 
     def give_event_buffer(self) -> None:
         """Make a buffer for an event available."""
         self.event.add_writable(4)
-        self.driver.kick(_EVENT)
+        self.event.kick()
 
     def send_packet(self, packet: Packet) -> None:
         """Send a packet as it is, once there is room for it."""
@@ -186,7 +243,7 @@ class VsockGuest:
                 time.sleep(0.0005)
         parts = [packet.header(), packet.payload] if packet.payload else [packet.header()]
         self.tx.add_readable(*parts)
-        self.driver.kick(_TX)
+        self.tx.kick()
 
     def send(self, op: int, ports: tuple[int, int], payload: bytes = b"", **fields: int) -> None:
         """Send a packet from the guest's port to the host's, plenty of credit in it."""

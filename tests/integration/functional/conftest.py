@@ -11,6 +11,7 @@ from kvm_shim.virtio.block import BlockEngine
 from tests.support.disks import IMAGE_SIZE, machine, pattern
 from tests.support.network import Taps, namespace_problem, own_network
 from tests.support.processes import Worker, start_worker
+from tests.support.vsock_guest import VsockGuest, VsockVm
 
 
 @pytest.fixture
@@ -63,3 +64,16 @@ def image(tmp_path: Path) -> Path:
 def engine(request: pytest.FixtureRequest) -> BlockEngine:
     """Return each of the ways to a disk's image."""
     return BlockEngine(request.param)
+
+
+@pytest.fixture
+def vsock(tmp_path: Path) -> Iterator[VsockVm]:
+    """Return a VM with a vsock device."""
+    with VsockVm(tmp_path / "v") as machine:
+        yield machine
+
+
+@pytest.fixture
+def vsock_guest(vsock: VsockVm) -> VsockGuest:
+    """Return the guest of `vsock`, which has its driver at work."""
+    return VsockGuest(vsock)

@@ -8,7 +8,7 @@ import pty
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +20,13 @@ from tests.support.console import Console
 from tests.support.machines import GuestVm, move
 from tests.support.ports import forged
 from tests.support.terminal import set_window
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kvm
 
 DATA = 0x240000
 """Where the guest has what it is to send as one buffer."""
 RING = 65536
-TIMEOUT = 20.0
 TEXT = bytes(i % 251 for i in range(3 * RING))
 
 
@@ -52,13 +52,6 @@ def connected(machine: GuestVm) -> Iterator[Console]:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         device_of(machine).attach(line.fileno(), line.fileno())
         yield console
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def ready(machine: GuestVm) -> None:

@@ -10,13 +10,14 @@ import select
 import socket
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import kvm_shim
 from tests.support.ports import Ports
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kvm
 
@@ -67,13 +68,6 @@ def read_exactly(fd: int, size: int) -> bytes:
         assert part, f"the end after {len(data)} of {size} bytes"
         data += part
     return data
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def read_input(ports: Ports, size: int) -> bytes:

@@ -9,24 +9,13 @@ import socket
 
 import pytest
 
-from tests.support.virtio_driver import NEEDS_RESET, wait_until
-from tests.support.vsock_guest import CREDIT, Op, Packet, VsockGuest, VsockVm, read_exactly
+from tests.support.vsock_guest import CREDIT, Op, Packet, VsockGuest, read_exactly
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kvm
 
 CONNECTIONS = 1023
 RESETS = 1024
-
-
-@pytest.fixture
-def machine(tmp_path):
-    with VsockVm(tmp_path / "v") as machine:
-        yield machine
-
-
-@pytest.fixture
-def guest(machine):
-    return VsockGuest(machine)
 
 
 @pytest.fixture
@@ -66,39 +55,39 @@ def assert_works(machine, guest):
         Packet(),
     ],
 )
-def test_packets_of_and_for_others_are_dropped(machine, guest, packet):
-    guest.send_packet(packet)
-    assert_works(machine, guest)
-    assert machine.counter("errors") == 1
+def test_packets_of_and_for_others_are_dropped(vsock, vsock_guest, packet):
+    vsock_guest.send_packet(packet)
+    assert_works(vsock, vsock_guest)
+    assert vsock.counter("errors") == 1
 
 
 @pytest.mark.parametrize("size", [1, 20, 43])
-def test_packets_shorter_than_a_header_are_dropped(machine, guest, size):
-    guest.tx.add_readable(bytes(size))
-    guest.driver.kick(1)
-    assert_works(machine, guest)
-    assert machine.counter("errors") == 1
+def test_packets_shorter_than_a_header_are_dropped(vsock, vsock_guest, size):
+    vsock_guest.tx.add_readable(bytes(size))
+    vsock_guest.tx.kick()
+    assert_works(vsock, vsock_guest)
+    assert vsock.counter("errors") == 1
 
 
 @pytest.mark.parametrize("op", [0, Op.RESPONSE, Op.SHUTDOWN, Op.RW, Op.CREDIT_UPDATE, 8, 0xFFFF])
-def test_packets_for_no_connection_are_reset(machine, guest, op):
-    guest.send(op, (5, 6), b"payload")
-    guest.expect(Op.RST, (5, 6))
-    assert_works(machine, guest)
+def test_packets_for_no_connection_are_reset(vsock, vsock_guest, op):
+    vsock_guest.send(op, (5, 6), b"payload")
+    vsock_guest.expect(Op.RST, (5, 6))
+    assert_works(vsock, vsock_guest)
 
 
-def test_a_reset_for_no_connection_is_not_answered(machine, guest):
-    guest.send(Op.RST, (5, 6))
-    guest.send(Op.RST, (5, 6), type=7)
-    assert_works(machine, guest)
+def test_a_reset_for_no_connection_is_not_answered(vsock, vsock_guest):
+    vsock_guest.send(Op.RST, (5, 6))
+    vsock_guest.send(Op.RST, (5, 6), type=7)
+    assert_works(vsock, vsock_guest)
 
 
 @pytest.mark.parametrize("kind", [0, 2, 3, 0xFFFF])
-def test_other_types_are_reset_in_kind(machine, guest, kind):
-    with machine.server(6):
-        guest.send(Op.REQUEST, (5, 6), type=kind)
-        assert guest.expect(Op.RST, (5, 6)).type == kind
-    assert_works(machine, guest)
+def test_other_types_are_reset_in_kind(vsock, vsock_guest, kind):
+    with vsock.server(6):
+        vsock_guest.send(Op.REQUEST, (5, 6), type=kind)
+        assert vsock_guest.expect(Op.RST, (5, 6)).type == kind
+    assert_works(vsock, vsock_guest)
 
 
 @pytest.mark.parametrize(
@@ -113,75 +102,75 @@ def test_other_types_are_reset_in_kind(machine, guest, kind):
         (Op.SHUTDOWN, {"len": 1}),
     ],
 )
-def test_what_an_established_connection_must_not_get_resets_it(machine, guest, op, fields):
-    with machine.client(b"CONNECT 1\n") as client:
-        ports = guest.accept(client)
-        guest.send(op, ports, **fields)
-        guest.expect(Op.RST, ports)
+def test_what_an_established_connection_must_not_get_resets_it(vsock, vsock_guest, op, fields):
+    with vsock.client(b"CONNECT 1\n") as client:
+        ports = vsock_guest.accept(client)
+        vsock_guest.send(op, ports, **fields)
+        vsock_guest.expect(Op.RST, ports)
         assert client.recv(1) == b""
-    assert_works(machine, guest)
-    assert machine.counter("errors") == 1
+    assert_works(vsock, vsock_guest)
+    assert vsock.counter("errors") == 1
 
 
 @pytest.mark.parametrize("op", [0, Op.REQUEST, Op.SHUTDOWN, Op.RW])
-def test_what_a_requested_connection_must_not_get_resets_it(machine, guest, op):
-    with machine.client(b"CONNECT 1\n") as client:
-        request = guest.expect(Op.REQUEST)
+def test_what_a_requested_connection_must_not_get_resets_it(vsock, vsock_guest, op):
+    with vsock.client(b"CONNECT 1\n") as client:
+        request = vsock_guest.expect(Op.REQUEST)
         ports = (1, request.src_port)
-        guest.send(op, ports)
-        guest.expect(Op.RST, ports)
+        vsock_guest.send(op, ports)
+        vsock_guest.expect(Op.RST, ports)
         assert client.recv(1) == b""
-    assert_works(machine, guest)
+    assert_works(vsock, vsock_guest)
 
 
-def test_a_payload_longer_than_the_header_says_is_cut(machine, guest):
-    with machine.client(b"CONNECT 1\n") as client:
-        ports = guest.accept(client)
-        guest.send(Op.RW, ports, b"12345", len=3)
-        guest.send(Op.RW, ports, b"67890", len=0)
-        guest.send(Op.RW, ports, b"4")
+def test_a_payload_longer_than_the_header_says_is_cut(vsock, vsock_guest):
+    with vsock.client(b"CONNECT 1\n") as client:
+        ports = vsock_guest.accept(client)
+        vsock_guest.send(Op.RW, ports, b"12345", len=3)
+        vsock_guest.send(Op.RW, ports, b"67890", len=0)
+        vsock_guest.send(Op.RW, ports, b"4")
         assert read_exactly(client, 4) == b"1234"
 
 
 # -- credit that makes no sense ------------------------------------------------------
 
 
-def test_a_guest_that_ignores_its_credit_is_reset(machine):
-    guest = VsockGuest(machine, buffers=1)
-    with machine.client(b"CONNECT 1\n") as client:
+def test_a_guest_that_ignores_its_credit_is_reset(vsock):
+    guest = VsockGuest(vsock, buffers=1)
+    with vsock.client(b"CONNECT 1\n") as client:
         request = guest.receive(refill=False)
         ports = (1, request.src_port)
         guest.send(Op.RESPONSE, ports)
         for _ in range(CREDIT // 65536):
             guest.send(Op.RW, ports, bytes(65536))
         guest.send(Op.RW, ports, b"!")
-        wait_until(lambda: machine.counter("connections") == 0)
+        wait_until(lambda: vsock.counter("connections") == 0)
         guest.give_buffers(10)
         guest.expect(Op.RST, ports)
         del client
-    assert machine.counter("errors") == 1
-    assert_works(machine, guest)
+    assert vsock.counter("errors") == 1
+    assert_works(vsock, guest)
 
 
 @pytest.mark.parametrize(
     ("buf_alloc", "fwd_cnt"), [(0, 0), (0, 0xFFFFFFFF), (100, 200), (100, 0x80000000)]
 )
-def test_credit_that_makes_no_sense_is_none(machine, guest, buf_alloc, fwd_cnt):
-    with machine.client(b"CONNECT 1\n") as client:
-        request = guest.expect(Op.REQUEST)
+def test_credit_that_makes_no_sense_is_none(vsock, vsock_guest, buf_alloc, fwd_cnt):
+    with vsock.client(b"CONNECT 1\n") as client:
+        request = vsock_guest.expect(Op.REQUEST)
         ports = (1, request.src_port)
-        guest.send(Op.RESPONSE, ports, buf_alloc=buf_alloc, fwd_cnt=fwd_cnt)
+        vsock_guest.send(Op.RESPONSE, ports, buf_alloc=buf_alloc, fwd_cnt=fwd_cnt)
         client.sendall(b"held back")
-        guest.expect(Op.CREDIT_REQUEST, ports)
-        assert_works(machine, guest)
-        guest.send(Op.CREDIT_UPDATE, ports)
+        vsock_guest.expect(Op.CREDIT_REQUEST, ports)
+        assert_works(vsock, vsock_guest)
+        vsock_guest.send(Op.CREDIT_UPDATE, ports)
         assert read_exactly(client, 3) == b"OK "
-        assert guest.read(ports, 9) == b"held back"
+        assert vsock_guest.read(ports, 9) == b"held back"
 
 
-def test_a_flood_of_credit_requests_is_answered_in_few(machine):
-    guest = VsockGuest(machine, buffers=1)
-    with machine.client(b"CONNECT 1\n"):
+def test_a_flood_of_credit_requests_is_answered_in_few(vsock):
+    guest = VsockGuest(vsock, buffers=1)
+    with vsock.client(b"CONNECT 1\n"):
         request = guest.receive(refill=False)
         ports = (1, request.src_port)
         guest.send(Op.RESPONSE, ports)
@@ -190,18 +179,18 @@ def test_a_flood_of_credit_requests_is_answered_in_few(machine):
         wait_until(lambda: guest.tx.used_index() == 2001)
         guest.give_buffers(10)
         guest.expect(Op.CREDIT_UPDATE, ports)
-        assert_works(machine, guest)
+        assert_works(vsock, guest)
 
 
 # -- buffers ---------------------------------------------------------------------------
 
 
-def test_resets_that_nobody_takes_hold_the_guest_up(machine):
-    guest = VsockGuest(machine, buffers=0)
+def test_resets_that_nobody_takes_hold_the_guest_up(vsock):
+    guest = VsockGuest(vsock, buffers=0)
     for taken in [*range(256, RESETS + 1, 256), RESETS]:
         for _ in range(256):
             guest.tx.add_readable(Packet(src_cid=guest.cid, dst_port=6, op=Op.RW).header())
-        guest.driver.kick(1)
+        guest.tx.kick()
         wait_until(lambda taken=taken: guest.tx.used_index() == taken)
         while guest.tx.take_used() is not None:
             pass
@@ -211,26 +200,26 @@ def test_resets_that_nobody_takes_hold_the_guest_up(machine):
     wait_until(lambda: guest.tx.used_index() == RESETS + 256)
     while guest.tx.take_used() is not None:
         pass
-    assert_works(machine, guest)
+    assert_works(vsock, guest)
 
 
 @pytest.mark.parametrize("size", [1, 43, 44])
-def test_receive_buffers_without_room_fail_the_device(machine, size):
-    guest = VsockGuest(machine, buffers=0)
+def test_receive_buffers_without_room_fail_the_device(vsock, size):
+    guest = VsockGuest(vsock, buffers=0)
     guest.rx.add_writable(size)
-    guest.driver.kick(0)
+    guest.rx.kick()
     guest.send(Op.RW, (5, 6))
-    wait_until(lambda: guest.driver.status & NEEDS_RESET != 0)
-    guest = VsockGuest(machine)
-    assert_works(machine, guest)
+    wait_until(lambda: guest.driver.needs_reset)
+    guest = VsockGuest(vsock)
+    assert_works(vsock, guest)
 
 
-def test_receive_buffers_of_the_least_size(machine):
-    guest = VsockGuest(machine, buffers=0)
+def test_receive_buffers_of_the_least_size(vsock):
+    guest = VsockGuest(vsock, buffers=0)
     for _ in range(200):
         guest.rx.add_writable(45)
-    guest.driver.kick(0)
-    with machine.client(b"CONNECT 1\n") as client:
+    guest.rx.kick()
+    with vsock.client(b"CONNECT 1\n") as client:
         request = guest.receive(refill=False)
         ports = (1, request.src_port)
         guest.send(Op.RESPONSE, ports)
@@ -239,12 +228,12 @@ def test_receive_buffers_of_the_least_size(machine):
         assert data == b"byte by byte"
 
 
-def test_random_packets(machine, guest):
+def test_random_packets(vsock, vsock_guest):
     numbers = random.Random(1)
-    with machine.server(6) as server, contextlib.ExitStack() as stack:
+    with vsock.server(6) as server, contextlib.ExitStack() as stack:
         server.settimeout(0)
         for _ in range(3000):
-            guest.send(
+            vsock_guest.send(
                 numbers.randrange(9),
                 (numbers.randrange(4), numbers.choice([6, 7, 1 << 30, (1 << 30) + 1])),
                 os.urandom(numbers.choice([0, 1, 100, 5000])),
@@ -257,72 +246,72 @@ def test_random_packets(machine, guest):
                 peer.settimeout(0)
                 with contextlib.suppress(OSError):
                     peer.send(bytes(2000))
-            while guest.poll() is not None:
+            while vsock_guest.poll() is not None:
                 pass
-    guest = VsockGuest(machine)
-    assert_works(machine, guest)
+    vsock_guest = VsockGuest(vsock)
+    assert_works(vsock, vsock_guest)
 
 
 # -- floods ------------------------------------------------------------------------------
 
 
-def test_a_flood_of_clients_meets_a_limit(machine, guest, descriptors):
+def test_a_flood_of_clients_meets_a_limit(vsock, vsock_guest, descriptors):
     del descriptors
-    guest.give_buffers(100)
+    vsock_guest.give_buffers(100)
     with contextlib.ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            guest.accept(stack.enter_context(machine.client(b"CONNECT 1\n")))
-        late = [stack.enter_context(machine.client(b"CONNECT 1\n")) for _ in range(300)]
+            vsock_guest.accept(stack.enter_context(vsock.client(b"CONNECT 1\n")))
+        late = [stack.enter_context(vsock.client(b"CONNECT 1\n")) for _ in range(300)]
         for client in late:
             with contextlib.suppress(ConnectionResetError):
                 assert client.recv(1) == b""
-        assert machine.counter("refused") == 300
-        assert machine.counter("connections") == CONNECTIONS
-        with machine.server(6):
-            guest.send(Op.REQUEST, (5, 6))
-            guest.expect(Op.RST, (5, 6))
+        assert vsock.counter("refused") == 300
+        assert vsock.counter("connections") == CONNECTIONS
+        with vsock.server(6):
+            vsock_guest.send(Op.REQUEST, (5, 6))
+            vsock_guest.expect(Op.RST, (5, 6))
 
     def closed():
-        while guest.poll() is not None:
+        while vsock_guest.poll() is not None:
             pass
-        return machine.counter("connections") == 0
+        return vsock.counter("connections") == 0
 
     wait_until(closed)
-    assert_works(machine, guest)
+    assert_works(vsock, vsock_guest)
 
 
-def test_a_flood_of_the_guest_meets_the_same_limit(machine, guest, descriptors):
+def test_a_flood_of_the_guest_meets_the_same_limit(vsock, vsock_guest, descriptors):
     del descriptors
-    with machine.server(6, backlog=2048):
+    with vsock.server(6, backlog=2048):
         accepted = 0
         for port in range(1200):
-            guest.send(Op.REQUEST, (port, 6))
-            packet = guest.receive()
+            vsock_guest.send(Op.REQUEST, (port, 6))
+            packet = vsock_guest.receive()
             accepted += packet.op == Op.RESPONSE
         assert accepted == CONNECTIONS
-        assert machine.counter("refused") == 1200 - CONNECTIONS
-        guest.driver.reset()
-    assert machine.counter("connections") == 0
-    assert_works(machine, VsockGuest(machine))
+        assert vsock.counter("refused") == 1200 - CONNECTIONS
+        vsock_guest.driver.reset()
+    assert vsock.counter("connections") == 0
+    assert_works(vsock, VsockGuest(vsock))
 
 
-def test_clients_wait_while_there_are_no_descriptors(machine, guest):
+def test_clients_wait_while_there_are_no_descriptors(vsock, vsock_guest):
     clients = []
 
     def refused():
-        event = machine.vm.next_event()
+        event = vsock.vm.next_event()
         return event is not None and "cannot accept a client" in event.text
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         clients.append(socket.socket(socket.AF_UNIX))
         resource.setrlimit(resource.RLIMIT_NOFILE, (clients[0].fileno() + 1, hard))
-        clients[0].connect(str(machine.path))
+        clients[0].connect(str(vsock.path))
         clients[0].sendall(b"CONNECT 8\n")
         wait_until(refused)
-        assert guest.poll() is None
+        assert vsock_guest.poll() is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    ports = guest.accept(clients[0])
+    ports = vsock_guest.accept(clients[0])
     assert ports[0] == 8
     clients[0].close()

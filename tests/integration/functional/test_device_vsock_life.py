@@ -11,64 +11,53 @@ import kvm_shim
 from kvm_shim.virtio.place import Place
 from kvm_shim.virtio.vsock import create_vsock
 from tests.support.ports import forged, payload_of
-from tests.support.virtio_driver import wait_until
 from tests.support.vsock_guest import MEMORY, Op, VsockGuest, VsockVm, read_exactly
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kvm
 
 
-@pytest.fixture
-def machine(tmp_path):
-    with VsockVm(tmp_path / "v") as machine:
-        yield machine
-
-
-@pytest.fixture
-def guest(machine):
-    return VsockGuest(machine)
-
-
-def test_connections_outlive_a_pause(machine, guest):
-    machine.run_idle_vcpu()
-    with machine.client(b"CONNECT 1\n") as client, machine.client(b"CONNECT 2\n") as late:
-        ports = guest.accept(client)
-        request = guest.expect(Op.REQUEST)
-        machine.vm.pause()
+def test_connections_outlive_a_pause(vsock, vsock_guest):
+    vsock.run_idle_vcpu()
+    with vsock.client(b"CONNECT 1\n") as client, vsock.client(b"CONNECT 2\n") as late:
+        ports = vsock_guest.accept(client)
+        request = vsock_guest.expect(Op.REQUEST)
+        vsock.vm.pause()
         client.sendall(b"while it sleeps")
-        guest.send(Op.RW, ports, b"slowly")
+        vsock_guest.send(Op.RW, ports, b"slowly")
         time.sleep(2.1)  # longer than a guest may take to answer
-        assert guest.poll() is None
-        machine.vm.resume()
-        assert guest.read(ports, 15) == b"while it sleeps"
+        assert vsock_guest.poll() is None
+        vsock.vm.resume()
+        assert vsock_guest.read(ports, 15) == b"while it sleeps"
         assert read_exactly(client, 6) == b"slowly"
-        guest.send(Op.RESPONSE, (2, request.src_port))
+        vsock_guest.send(Op.RESPONSE, (2, request.src_port))
         assert read_exactly(late, 3) == b"OK "
 
 
-def test_a_reset_of_the_guest_closes_all_and_keeps_the_listener(machine, guest):
-    with machine.client(b"CONNECT 1\n") as client, machine.client(b"CONNECT 2\n") as other:
-        guest.accept(client)
-        guest.expect(Op.REQUEST)
-        guest.driver.reset()
+def test_a_reset_of_the_guest_closes_all_and_keeps_the_listener(vsock, vsock_guest):
+    with vsock.client(b"CONNECT 1\n") as client, vsock.client(b"CONNECT 2\n") as other:
+        vsock_guest.accept(client)
+        vsock_guest.expect(Op.REQUEST)
+        vsock_guest.driver.reset()
         assert client.recv(1) == b""
         assert other.recv(1) == b""
-    assert machine.counter("connections") == 0
-    with machine.client(b"CONNECT 3\n") as client:
-        guest = VsockGuest(machine)
-        ports = guest.accept(client)
+    assert vsock.counter("connections") == 0
+    with vsock.client(b"CONNECT 3\n") as client:
+        vsock_guest = VsockGuest(vsock)
+        ports = vsock_guest.accept(client)
         client.sendall(b"again")
-        assert guest.read(ports, 5) == b"again"
+        assert vsock_guest.read(ports, 5) == b"again"
 
 
-def test_another_vm_takes_the_guest_over_without_its_connections(machine, guest, tmp_path):
-    machine.run_idle_vcpu()
-    with machine.client(b"CONNECT 1\n") as client:
-        ports = guest.accept(client)
-        machine.vm.pause()
-        state = machine.device.save()
-        memory = machine.vm.read_memory(0, MEMORY)
+def test_another_vm_takes_the_guest_over_without_its_connections(vsock, vsock_guest, tmp_path):
+    vsock.run_idle_vcpu()
+    with vsock.client(b"CONNECT 1\n") as client:
+        ports = vsock_guest.accept(client)
+        vsock.vm.pause()
+        state = vsock.device.save()
+        memory = vsock.vm.read_memory(0, MEMORY)
         with VsockVm(tmp_path / "other") as other:
-            moved = guest.move(other)
+            moved = vsock_guest.move(other)
             other.vm.write_memory(0, memory)
             other.device.load(state)
             other.run_idle_vcpu()
@@ -83,12 +72,12 @@ def test_another_vm_takes_the_guest_over_without_its_connections(machine, guest,
 
 
 @pytest.mark.parametrize(("offset", "data"), [(3, b"\x80"), (3, b"\0")])
-def test_forged_state_is_refused(machine, offset, data):
-    state = machine.device.save()
+def test_forged_state_is_refused(vsock, offset, data):
+    state = vsock.device.save()
     with pytest.raises(kvm_shim.ShimError) as caught:
-        machine.device.load(forged(state, len(payload_of(state)) - 4 + offset, data))
+        vsock.device.load(forged(state, len(payload_of(state)) - 4 + offset, data))
     assert caught.value.errno == errno.EINVAL
-    assert machine.device.save() == state
+    assert vsock.device.save() == state
 
 
 @pytest.mark.parametrize("cid", [0, 1, 2, 0xFFFFFFFF])
