@@ -141,6 +141,15 @@ class GuestVm:
         """Wait for the guest to enter ACPI S5, as most of the tiny guests do at their end."""
         self.expect_event(kvm_shim.EventKind.POWER_OFF, "acpi_pm")
 
+    def events(self) -> list[kvm_shim.Event]:
+        """Take the events that there are."""
+        return list(iter(self.vm.next_event, None))
+
+    def logged(self) -> list[str]:
+        """Take the events that there are, and return the lines that devices log."""
+        log = kvm_shim.EventKind.DEVICE_LOG
+        return [event.text for event in self.events() if event.kind is log]
+
     def count(self, vcpu: int = 0) -> int:
         """Return how far the guest has counted on the vCPU."""
         return int.from_bytes(self.vm.read_memory(COUNTERS + 64 * vcpu, 8), "little")

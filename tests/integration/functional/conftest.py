@@ -9,8 +9,11 @@ import pytest
 import kvm_shim
 from kvm_shim.virtio.block import BlockEngine
 from tests.support.disks import IMAGE_SIZE, machine, pattern
+from tests.support.machines import GuestVm
 from tests.support.network import Taps, namespace_problem, own_network
 from tests.support.processes import Worker, start_worker
+from tests.support.rng import driver_of, with_rng
+from tests.support.virtio import Driver
 from tests.support.vsock_guest import VsockGuest, VsockVm
 
 
@@ -77,3 +80,16 @@ def vsock(tmp_path: Path) -> Iterator[VsockVm]:
 def vsock_guest(vsock: VsockVm) -> VsockGuest:
     """Return the guest of `vsock`, which has its driver at work."""
     return VsockGuest(vsock)
+
+
+@pytest.fixture
+def rng_guest() -> Iterator[GuestVm]:
+    """Return the VM of a tiny guest with an entropy device, and nothing loaded."""
+    with GuestVm(None) as guest:
+        yield with_rng(guest)
+
+
+@pytest.fixture
+def rng_driver(rng_guest: GuestVm) -> Driver:
+    """Return the driver of the entropy device."""
+    return driver_of(rng_guest)

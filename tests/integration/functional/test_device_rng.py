@@ -10,23 +10,11 @@ from kvm_shim import EventKind, ShimError
 from kvm_shim.virtio.limiter import Bucket, create_limiter
 from kvm_shim.virtio.rng import create_rng
 from tests.support.machines import GuestVm, move
-from tests.support.virtio import Driver
+from tests.support.rng import driver_of, with_rng
 
 pytestmark = pytest.mark.kvm
 
-BUFFERS = 0x300000
 MODES = ["", "indirect", "masked", "indirect masked"]
-
-
-def with_rng(guest, *, source=-1):
-    guest.devices["rng"] = create_rng(guest.vm, guest.place("_rng", 3), source)
-    return guest
-
-
-@pytest.fixture
-def guest():
-    with with_rng(GuestVm(None)) as guest:
-        yield guest
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -85,34 +73,32 @@ def test_no_request_is_lost_over_pauses(mode):
         assert b"wrong" not in guest.console.output
 
 
-def test_the_source_may_be_a_file(guest, tmp_path):
+def test_the_source_may_be_a_file(rng_guest, tmp_path):
     source = tmp_path / "source"
     source.write_bytes(bytes(range(100)))
     fd = os.open(source, os.O_RDONLY)
-    create_rng(guest.vm, guest.place("file", 4), fd)
+    create_rng(rng_guest.vm, rng_guest.place("file", 4), fd)
     os.close(fd)
-    driver = Driver(guest.vm, 4, BUFFERS)
+    driver = driver_of(rng_guest, 4)
     (queue,) = driver.start(0, [8])
     at = driver.allocate(4096)
     queue.add(writable=[(at, 40), (at + 100, 20)])
     queue.kick()
     assert queue.wait()[1] == 60
-    assert guest.vm.read_memory(at, 40) + guest.vm.read_memory(at + 100, 20) == bytes(range(60))
+    taken = rng_guest.vm.read_memory(at, 40) + rng_guest.vm.read_memory(at + 100, 20)
+    assert taken == bytes(range(60))
     for expected in (40, 0):
         queue.add(writable=[(at, 50)])
         queue.kick()
         assert queue.wait()[1] == expected
-    events = iter(guest.vm.next_event, None)
-    assert [event.text for event in events if event.kind == EventKind.DEVICE_LOG] == [
-        "the source of entropy gives nothing: it is at its end"
-    ]
+    assert rng_guest.logged() == ["the source of entropy gives nothing: it is at its end"]
 
 
-def test_a_source_that_has_nothing_yet_is_waited_for(guest):
+def test_a_source_that_has_nothing_yet_is_waited_for(rng_guest):
     reader, writer = os.pipe2(os.O_NONBLOCK)
-    device = create_rng(guest.vm, guest.place("pipe", 4), reader)
+    device = create_rng(rng_guest.vm, rng_guest.place("pipe", 4), reader)
     os.close(reader)
-    driver = Driver(guest.vm, 4, BUFFERS)
+    driver = driver_of(rng_guest, 4)
     (queue,) = driver.start(0, [8])
     at = driver.allocate(4096)
     queue.add(writable=[(at, 40)])
@@ -122,14 +108,14 @@ def test_a_source_that_has_nothing_yet_is_waited_for(guest):
     device.save()  # stands still and goes on
     os.write(writer, b"entropy")
     assert queue.wait()[1] == 7
-    assert guest.vm.read_memory(at, 7) == b"entropy"
+    assert rng_guest.vm.read_memory(at, 7) == b"entropy"
     os.close(writer)
 
 
-def test_a_limiter_holds_it_back_and_loses_nothing(guest):
-    limiter = create_limiter(guest.vm, bandwidth=Bucket(size=1000, refill_ms=100))
-    device = create_rng(guest.vm, guest.place("slow", 4), limiter=limiter)
-    driver = Driver(guest.vm, 4, BUFFERS)
+def test_a_limiter_holds_it_back_and_loses_nothing(rng_guest):
+    limiter = create_limiter(rng_guest.vm, bandwidth=Bucket(size=1000, refill_ms=100))
+    device = create_rng(rng_guest.vm, rng_guest.place("slow", 4), limiter=limiter)
+    driver = driver_of(rng_guest, 4)
     (queue,) = driver.start(0, [16])
     at = driver.allocate(4096)
     started = time.monotonic()
@@ -141,8 +127,8 @@ def test_a_limiter_holds_it_back_and_loses_nothing(guest):
     assert device.counters()["throttled_us"] > 200_000
 
 
-def test_what_the_guest_gives_is_not_written(guest):
-    driver = Driver(guest.vm, 3, BUFFERS)
+def test_what_the_guest_gives_is_not_written(rng_guest):
+    driver = driver_of(rng_guest)
     (queue,) = driver.start(0, [8])
     at = driver.allocate(4096)
     queue.add(readable=[(at, 64)])
@@ -150,10 +136,10 @@ def test_what_the_guest_gives_is_not_written(guest):
     queue.kick()
     assert queue.wait()[1] == 0
     assert queue.wait()[1] == 64
-    assert guest.vm.read_memory(at, 64) == bytes(64)
-    assert guest.vm.read_memory(at + 64, 64) != bytes(64)
+    assert rng_guest.vm.read_memory(at, 64) == bytes(64)
+    assert rng_guest.vm.read_memory(at + 64, 64) != bytes(64)
 
 
-def test_a_source_must_be_a_descriptor(guest):
+def test_a_source_must_be_a_descriptor(rng_guest):
     with pytest.raises(ShimError):
-        create_rng(guest.vm, guest.place("none", 4), 1 << 20)
+        create_rng(rng_guest.vm, rng_guest.place("none", 4), 1 << 20)

@@ -9,14 +9,11 @@ import kvm_shim
 from kvm_shim import EventKind, ShimError, Space
 from kvm_shim.virtio.place import Place
 from kvm_shim.virtio.rng import create_rng
-from tests.support.machines import GuestVm
 from tests.support.ports import Ports, forged
-from tests.support.virtio import Driver
+from tests.support.rng import RNG_SLOT, driver_of
 
 pytestmark = pytest.mark.kvm
 
-SLOT = 3
-BUFFERS = 0x300000
 BAR = 0xC0180000
 BAR_SIZE = 0x80000
 ONES = 0xFFFF_FFFF
@@ -33,38 +30,18 @@ NO_VECTOR = 0xFFFF
 
 
 @pytest.fixture
-def guest():
-    with GuestVm(None) as guest:
-        guest.devices["rng"] = create_rng(guest.vm, guest.place("_rng", SLOT))
-        yield guest
+def rng(rng_guest):
+    return rng_guest.devices["rng"]
 
 
 @pytest.fixture
-def rng(guest):
-    return guest.devices["rng"]
+def pci(rng_guest):
+    return Ports(rng_guest.vm, 0xE800_0000 + (RNG_SLOT << 15), Space.MMIO)
 
 
 @pytest.fixture
-def driver(guest):
-    return Driver(guest.vm, SLOT, BUFFERS)
-
-
-@pytest.fixture
-def pci(guest):
-    return Ports(guest.vm, 0xE800_0000 + (SLOT << 15), Space.MMIO)
-
-
-@pytest.fixture
-def bar(guest, driver):  # noqa: ARG001 - which has it decode
-    return Ports(guest.vm, BAR, Space.MMIO)
-
-
-def events(guest):
-    return list(iter(guest.vm.next_event, None))
-
-
-def logged(guest):
-    return [event.text for event in events(guest) if event.kind == EventKind.DEVICE_LOG]
+def bar(rng_guest, rng_driver):  # noqa: ARG001 - which has it decode
+    return Ports(rng_guest.vm, BAR, Space.MMIO)
 
 
 # -- configuration space -----------------------------------------------------------
@@ -106,46 +83,46 @@ def test_the_bar_is_sized_as_pci_does(pci):
     assert pci.read(BAR0, 8) == (1 << 64) - BAR_SIZE | 4
 
 
-def test_the_bar_answers_while_memory_is_enabled(guest, pci, bar):
+def test_the_bar_answers_while_memory_is_enabled(rng_guest, pci, bar):
     assert bar.read(NUM_QUEUES, 2) == 1
     pci.write(COMMAND, 0, 2)
     assert bar.read(NUM_QUEUES, 2) == 0xFFFF
-    assert not guest.vm.bus_write(Space.MMIO, BAR + NOTIFY, 0, 2)
+    assert not rng_guest.vm.bus_write(Space.MMIO, BAR + NOTIFY, 0, 2)
     pci.write(COMMAND, 2, 2)
     assert bar.read(NUM_QUEUES, 2) == 1
 
 
 @pytest.mark.parametrize("address", [0xD000_0000, 0x1000_0000, 5 << 32, 0xFFFF_FFFF_FFF8_0000])
-def test_the_bar_goes_where_the_guest_puts_it(guest, pci, bar, driver, address):
-    (queue,) = driver.start(0, [8])
+def test_the_bar_goes_where_the_guest_puts_it(rng_guest, pci, bar, rng_driver, address):
+    (queue,) = rng_driver.start(0, [8])
     pci.write(BAR0, address & ONES, 4)
     pci.write(BAR1, address >> 32, 4)
     assert bar.read(NUM_QUEUES, 2) == 0xFFFF
-    assert Ports(guest.vm, address, Space.MMIO).read(STATUS) == RUNNING
-    at = driver.allocate(64)
+    assert Ports(rng_guest.vm, address, Space.MMIO).read(STATUS) == RUNNING
+    at = rng_driver.allocate(64)
     queue.add(writable=[(at, 64)])
-    guest.vm.bus_write(Space.MMIO, address + NOTIFY, 0, 2)
+    rng_guest.vm.bus_write(Space.MMIO, address + NOTIFY, 0, 2)
     assert queue.wait()[1] == 64
 
 
 @pytest.mark.parametrize("address", [0xE800_0000, 0xE700_0000 - BAR_SIZE // 2, BAR - BAR_SIZE])
-def test_a_bar_on_another_device_is_not_there(guest, pci, bar, address):
+def test_a_bar_on_another_device_is_not_there(rng_guest, pci, bar, address):
     """The other device goes on, and so does this one when it is somewhere sensible."""
-    other = create_rng(guest.vm, guest.place("other", SLOT - 1))
-    Driver(guest.vm, SLOT - 1, BUFFERS)
+    other = create_rng(rng_guest.vm, rng_guest.place("other", RNG_SLOT - 1))
+    driver_of(rng_guest, RNG_SLOT - 1)
     pci.write(BAR0, address & ~(BAR_SIZE - 1), 4)
-    gone = "is taken" in " ".join(logged(guest))
+    gone = "is taken" in " ".join(rng_guest.logged())
     assert gone == (address % BAR_SIZE == 0)
     assert bar.read(NUM_QUEUES, 2) == 0xFFFF
     assert pci.read(0, 4) == 0x1044_1AF4
-    assert Ports(guest.vm, BAR - BAR_SIZE, Space.MMIO).read(NUM_QUEUES, 2) == 1
+    assert Ports(rng_guest.vm, BAR - BAR_SIZE, Space.MMIO).read(NUM_QUEUES, 2) == 1
     pci.write(BAR0, BAR, 4)
     assert bar.read(NUM_QUEUES, 2) == 1
     assert other.counters()["errors"] == 0
 
 
-def test_the_window_in_the_configuration_space(pci, driver, guest):
-    (queue,) = driver.start(0, [8])
+def test_the_window_in_the_configuration_space(pci, rng_driver, rng_guest):
+    (queue,) = rng_driver.start(0, [8])
     at = pci.read(0x34)
     while pci.read(at) != 9 or pci.read(at + 3) != 5:
         at = pci.read(at + 1)
@@ -158,7 +135,7 @@ def test_the_window_in_the_configuration_space(pci, driver, guest):
     assert pci.read(at + 16, 2) == 1
     window(STATUS, 1)
     assert pci.read(at + 16) == RUNNING
-    queue.add(writable=[(driver.allocate(64), 64)])
+    queue.add(writable=[(rng_driver.allocate(64), 64)])
     window(NOTIFY, 2)
     pci.write(at + 16, 0, 2)
     assert queue.wait()[1] == 64
@@ -169,8 +146,8 @@ def test_the_window_in_the_configuration_space(pci, driver, guest):
     window(STATUS, 1)
     pci.write(at + 4, 1)  # another BAR
     pci.write(at + 16, 0, 4)
-    assert driver.status == RUNNING
-    assert logged(guest) == []
+    assert rng_driver.status == RUNNING
+    assert rng_guest.logged() == []
 
 
 # -- registers ------------------------------------------------------------------
@@ -236,7 +213,7 @@ def test_a_queue_that_is_not_there_has_no_size(bar):
         assert [bar.read(register, 2) for register in registers] == [queue, 0, 0, 0]
 
 
-def test_a_reset_leaves_nothing(bar, driver):
+def test_a_reset_leaves_nothing(bar, rng_driver):
     names = (DFSELECT, DF, GFSELECT, GF, QUEUE_DESC, QUEUE_USED)
     words = (CONFIG_VECTOR, QUEUE_SELECT, QUEUE_SIZE, QUEUE_VECTOR, QUEUE_ENABLE)
 
@@ -244,12 +221,12 @@ def test_a_reset_leaves_nothing(bar, driver):
         return [bar.read(each, 4) for each in names] + [bar.read(each, 2) for each in words]
 
     fresh = registers()
-    driver.start(EVENT_IDX, [8])
+    rng_driver.start(EVENT_IDX, [8])
     bar.write(CONFIG_VECTOR, 1, 2)
     assert registers() != fresh
-    driver.status = 0
+    rng_driver.status = 0
     assert registers() == fresh
-    assert driver.status == 0
+    assert rng_driver.status == 0
 
 
 # -- status ----------------------------------------------------------------------
@@ -266,54 +243,54 @@ def test_a_reset_leaves_nothing(bar, driver):
         (VERSION_1 | 1 << 63, False),
     ],
 )
-def test_features_are_checked(guest, bar, driver, features, taken):
-    driver.status = ACKNOWLEDGE | DRIVER
+def test_features_are_checked(rng_guest, bar, rng_driver, features, taken):
+    rng_driver.status = ACKNOWLEDGE | DRIVER
     for select in range(2):
         bar.write(GFSELECT, select, 4)
         bar.write(GF, features >> 32 * select & ONES, 4)
-    driver.status = ACKNOWLEDGE | DRIVER | FEATURES_OK
-    assert driver.status == ACKNOWLEDGE | DRIVER | (FEATURES_OK if taken else 0)
-    assert len(logged(guest)) == (not taken)
+    rng_driver.status = ACKNOWLEDGE | DRIVER | FEATURES_OK
+    assert rng_driver.status == ACKNOWLEDGE | DRIVER | (FEATURES_OK if taken else 0)
+    assert len(rng_guest.logged()) == (not taken)
     bar.write(GF, 0x5A5A, 4)
     assert (bar.read(GF, 4) == 0x5A5A) == (not taken)  # not any more, once they are taken
 
 
-def test_status_goes_one_way(guest, rng, driver):
+def test_status_goes_one_way(rng_guest, rng, rng_driver):
     steps = [ACKNOWLEDGE, ACKNOWLEDGE | DRIVER]
     for wrong in (DRIVER, DRIVER_OK, FEATURES_OK | ACKNOWLEDGE, 0x10, 0x20, 0x30):
-        driver.status = wrong
-        assert driver.status == 0
+        rng_driver.status = wrong
+        assert rng_driver.status == 0
     for step in steps:
-        driver.status = step
-        assert driver.status == step
+        rng_driver.status = step
+        assert rng_driver.status == step
     for wrong in (ACKNOWLEDGE, DRIVER, ACKNOWLEDGE | DRIVER | DRIVER_OK, 0x13):
-        driver.status = wrong
-        assert driver.status == ACKNOWLEDGE | DRIVER
-    driver.status = ACKNOWLEDGE | DRIVER | NEEDS_RESET  # the device's own bit
-    assert driver.status == ACKNOWLEDGE | DRIVER
-    driver.status = ACKNOWLEDGE | DRIVER | FAILED
-    assert driver.status == ACKNOWLEDGE | DRIVER | FAILED
+        rng_driver.status = wrong
+        assert rng_driver.status == ACKNOWLEDGE | DRIVER
+    rng_driver.status = ACKNOWLEDGE | DRIVER | NEEDS_RESET  # the device's own bit
+    assert rng_driver.status == ACKNOWLEDGE | DRIVER
+    rng_driver.status = ACKNOWLEDGE | DRIVER | FAILED
+    assert rng_driver.status == ACKNOWLEDGE | DRIVER | FAILED
     assert rng.counters()["errors"] == 10
-    assert len(logged(guest)) == 1
+    assert len(rng_guest.logged()) == 1
 
 
-def test_drivers_come_and_go(guest, driver):
+def test_drivers_come_and_go(rng_guest, rng_driver):
     for _ in range(2):
-        driver.start(0, [8])
-        driver.status = 0
-    driver.begin(0)
-    driver.status = 0
-    kinds = [(event.kind, event.source) for event in events(guest)]
+        rng_driver.start(0, [8])
+        rng_driver.status = 0
+    rng_driver.begin(0)
+    rng_driver.status = 0
+    kinds = [(event.kind, event.source) for event in rng_guest.events()]
     assert kinds == [(EventKind.DEVICE_ACTIVATED, "_rng"), (EventKind.DEVICE_RESET, "_rng")] * 2
 
 
-def test_a_flood_of_events_leaves_room_for_others(guest, driver):
+def test_a_flood_of_events_leaves_room_for_others(rng_guest, rng_driver):
     for _ in range(50):
-        driver.start(0, [8])
-        driver.status = 0
-        driver.status = 0x10
-    guest.vm.bus_write(Space.PIO, 0x600, 0x34, 1)
-    kinds = [event.kind for event in events(guest)]
+        rng_driver.start(0, [8])
+        rng_driver.status = 0
+        rng_driver.status = 0x10
+    rng_guest.vm.bus_write(Space.PIO, 0x600, 0x34, 1)
+    kinds = [event.kind for event in rng_guest.events()]
     assert kinds.count(EventKind.DEVICE_ACTIVATED) == 32  # one for each device there may be
     assert kinds.count(EventKind.DEVICE_LOG) == 1
     assert kinds[-1] == EventKind.POWER_OFF
@@ -322,9 +299,9 @@ def test_a_flood_of_events_leaves_room_for_others(guest, driver):
 # -- saved state ---------------------------------------------------------------------
 
 
-def test_a_device_saved_while_it_works_goes_on(rng, driver):
-    (queue,) = driver.start(EVENT_IDX, [8])
-    at = driver.allocate(4096)
+def test_a_device_saved_while_it_works_goes_on(rng, rng_driver):
+    (queue,) = rng_driver.start(EVENT_IDX, [8])
+    at = rng_driver.allocate(4096)
     for _ in range(20):
         queue.add(writable=[(at, 16)])
         queue.kick()
@@ -354,8 +331,8 @@ def test_a_device_saved_while_it_works_goes_on(rng, driver):
         (582, b"\1"),
     ],
 )
-def test_forged_state_is_refused(rng, driver, offset, data):
-    driver.start(EVENT_IDX, [8])
+def test_forged_state_is_refused(rng, rng_driver, offset, data):
+    rng_driver.start(EVENT_IDX, [8])
     state = rng.save()
     with pytest.raises(ShimError) as caught:
         rng.load(forged(state, offset, data))
@@ -368,23 +345,23 @@ def test_forged_state_is_refused(rng, driver, offset, data):
 # -- places --------------------------------------------------------------------------
 
 
-def test_places_are_checked(guest):
-    good = guest.place("new", 5)
+def test_places_are_checked(rng_guest):
+    good = rng_guest.place("new", 5)
     for wrong in (
         good._replace(slot=0),
         good._replace(slot=32),
         good._replace(bar=0xC0001000),
         good._replace(id=""),
         good._replace(id="x" * 32),
-        good._replace(bus=guest.serial),
+        good._replace(bus=rng_guest.serial),
     ):
         with pytest.raises(ShimError) as caught:
-            create_rng(guest.vm, wrong)
+            create_rng(rng_guest.vm, wrong)
         assert caught.value.errno == errno.EINVAL
     with pytest.raises(ShimError) as caught:
-        create_rng(guest.vm, good._replace(slot=SLOT))
+        create_rng(rng_guest.vm, good._replace(slot=RNG_SLOT))
     assert caught.value.errno == errno.EEXIST
-    create_rng(guest.vm, good._replace(id="x" * 31, bar=0))
+    create_rng(rng_guest.vm, good._replace(id="x" * 31, bar=0))
 
 
 def test_the_bus_holds_31_devices():
