@@ -7,7 +7,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 import kvm_shim
@@ -16,7 +16,7 @@ from tests.support.console import Console
 from tests.support.guests import COUNTERS, build
 from tests.support.pvh import boot_pvh
 
-__all__ = ["MEMORY", "GuestVm", "cpuid", "move"]
+__all__ = ["MEMORY", "GuestVm", "cpuid", "move", "move_at_work", "pause_at_work"]
 
 MEMORY = 4 << 20
 """RAM of a tiny guest: the image is at 1 MiB, the counters are at 2 MiB."""
@@ -192,6 +192,48 @@ def move(source: GuestVm, target: GuestVm, *, devices_first: bool = False) -> No
         target.vm.load_vcpu(index, source.vm.save_vcpu(index))
     if not devices_first:
         _move_devices(source, target)
+
+
+def pause_at_work(guest: GuestVm, times: int) -> None:
+    """Pause a guest that checks what its device does, again and again: nothing may be lost."""
+    guest.run()
+    for _ in range(times):
+        counts = guest.wait_for_counts_above(guest.counts())
+        guest.vm.pause()
+        assert guest.counts() >= counts
+        guest.vm.resume()
+    _expect_nothing_wrong(guest)
+
+
+def move_at_work(
+    guest: GuestVm, following: Callable[[], GuestVm], times: int, *, devices_first: bool
+) -> None:
+    """Move a guest that checks what its device does on and on, each time with all there is.
+
+    Args:
+        guest: Where it begins; this VM and all that follow are destroyed.
+        following: Makes the next VM, with the same devices and nothing loaded.
+        times: How often.
+        devices_first: As for :func:`move`.
+    """
+    try:
+        guest.run()
+        for _ in range(times):
+            counts = guest.wait_for_counts_above(guest.counts())
+            guest.vm.pause()
+            target = following()
+            move(guest, target, devices_first=devices_first)
+            _expect_nothing_wrong(guest)
+            guest.close()
+            guest = target.run()
+            guest.wait_for_counts_above(counts)
+    finally:
+        guest.close()
+
+
+def _expect_nothing_wrong(guest: GuestVm) -> None:
+    guest.console.read()
+    assert b"wrong" not in guest.console.output
 
 
 def _move_devices(source: GuestVm, target: GuestVm) -> None:

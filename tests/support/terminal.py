@@ -8,11 +8,14 @@ import os
 import pty
 import struct
 import termios
+from pathlib import Path
 from typing import Self
 
 from tests.support.console import Console
+from tests.support.guests import build
+from tests.support.processes import Worker, start_worker
 
-__all__ = ["Terminal", "set_window"]
+__all__ = ["Terminal", "on_terminal", "set_window"]
 
 
 def set_window(fd: int, columns: int, rows: int) -> None:
@@ -41,3 +44,14 @@ class Terminal:
     def raw(self) -> bool:
         """Tell whether what is typed is neither echoed nor edited."""
         return not termios.tcgetattr(self.client)[3] & (termios.ICANON | termios.ECHO)
+
+
+def on_terminal(runtime_dir: Path, terminal: Terminal, guest: str, *arguments: str) -> Worker:
+    """Start a worker on the terminal, whose VM of a tiny guest is booted at once."""
+    return start_worker(
+        runtime_dir,
+        *("--kernel", build(guest), "--memory", "size=16M", *arguments),
+        stdin=terminal.client,
+        stdout=terminal.client,
+        ready=False,
+    )

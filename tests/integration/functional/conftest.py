@@ -13,6 +13,7 @@ from tests.support.machines import GuestVm
 from tests.support.network import Taps, namespace_problem, own_network
 from tests.support.processes import Worker, start_worker
 from tests.support.rng import driver_of, with_rng
+from tests.support.terminal import Terminal
 from tests.support.virtio import Driver
 from tests.support.vsock_guest import VsockGuest, VsockVm
 
@@ -46,6 +47,13 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     """Return a worker without a VM."""
     with start_worker(tmp_path) as worker:
         yield worker
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """Return a terminal for a worker."""
+    with Terminal() as terminal:
+        yield terminal
 
 
 @pytest.fixture

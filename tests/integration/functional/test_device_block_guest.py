@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from kvm_shim.virtio.block import BlockConfig, create_block
-from tests.support.machines import GuestVm, move
+from tests.support.machines import GuestVm, move_at_work, pause_at_work
 
 pytestmark = pytest.mark.kvm
 
@@ -55,30 +55,12 @@ def test_a_guest_uses_its_disk(image, mode, engine):
 
 def test_no_request_is_lost_over_pauses(image, mode, engine):
     with with_disk(GuestVm("disk", cmdline=f"rounds={ENDLESS} {mode}"), image, engine) as guest:
-        guest.run()
-        for _ in range(30):
-            counts = guest.wait_for_counts_above(guest.counts())
-            guest.vm.pause()
-            assert guest.counts() >= counts
-            guest.vm.resume()
-        guest.console.read()
-        assert b"wrong" not in guest.console.output
+        pause_at_work(guest, 30)
 
 
 @pytest.mark.parametrize("devices_first", [False, True])
 def test_a_guest_moves_with_its_disk(image, mode, engine, devices_first):
     guest = with_disk(GuestVm("disk", cmdline=f"rounds={ENDLESS} {mode}"), image, engine)
-    try:
-        guest.run()
-        for _ in range(6):
-            counts = guest.wait_for_counts_above(guest.counts())
-            guest.vm.pause()
-            following = with_disk(GuestVm(None), image, engine)
-            move(guest, following, devices_first=devices_first)
-            guest.console.read()
-            assert b"wrong" not in guest.console.output
-            guest.close()
-            guest = following.run()
-            guest.wait_for_counts_above(counts)
-    finally:
-        guest.close()
+    move_at_work(
+        guest, lambda: with_disk(GuestVm(None), image, engine), 6, devices_first=devices_first
+    )

@@ -9,7 +9,7 @@ import pytest
 from kvm_shim import EventKind, ShimError
 from kvm_shim.virtio.limiter import Bucket, create_limiter
 from kvm_shim.virtio.rng import create_rng
-from tests.support.machines import GuestVm, move
+from tests.support.machines import GuestVm, move_at_work, pause_at_work
 from tests.support.rng import driver_of, with_rng
 
 pytestmark = pytest.mark.kvm
@@ -42,35 +42,14 @@ def test_doorbells_and_interrupts_stay_in_the_kernel():
 @pytest.mark.parametrize("devices_first", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_guest_goes_on_in_another_vm(mode, devices_first):
-    """Paused in the middle of its work, again and again, each time with all there is."""
-    cmdline = f"rounds=1000000 {mode}"
-    guest = with_rng(GuestVm("rng", cmdline=cmdline)).run()
-    try:
-        for _ in range(8):
-            counts = guest.wait_for_counts_above(guest.counts())
-            guest.vm.pause()
-            following = with_rng(GuestVm(None))
-            move(guest, following, devices_first=devices_first)
-            guest.console.read()
-            assert b"wrong" not in guest.console.output
-            guest.close()
-            guest = following.run()
-            guest.wait_for_counts_above(counts)
-    finally:
-        guest.close()
+    guest = with_rng(GuestVm("rng", cmdline=f"rounds=1000000 {mode}"))
+    move_at_work(guest, lambda: with_rng(GuestVm(None)), 8, devices_first=devices_first)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_request_is_lost_over_pauses(mode):
     with with_rng(GuestVm("rng", cmdline=f"rounds=1000000 {mode}")) as guest:
-        guest.run()
-        for _ in range(100):
-            counts = guest.wait_for_counts_above(guest.counts())
-            guest.vm.pause()
-            assert guest.counts() >= counts
-            guest.vm.resume()
-        guest.console.read()
-        assert b"wrong" not in guest.console.output
+        pause_at_work(guest, 100)
 
 
 def test_the_source_may_be_a_file(rng_guest, tmp_path):

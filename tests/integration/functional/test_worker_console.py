@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,16 @@ import pytest
 from ipc_protocol.messages import VmState
 from tests.support.console import Console
 from tests.support.guests import build
-from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
-from tests.support.terminal import Terminal, set_window
+from tests.support.processes import DEADLINE, Worker, eventually, vm_config
+from tests.support.terminal import Terminal, on_terminal, set_window
 
 pytestmark = pytest.mark.kvm
 
 CONSOLE = "__console"
 
 
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    with Terminal() as terminal:
-        yield terminal
-
-
 def open_pty(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_NOCTTY)
-
-
-def on_terminal(tmp_path: Path, terminal: Terminal, *arguments: str) -> Worker:
-    return start_worker(
-        tmp_path,
-        *("--kernel", build("console"), "--memory", "size=16M", *arguments),
-        stdin=terminal.client,
-        stdout=terminal.client,
-        ready=False,
-    )
 
 
 def test_pty(worker: Worker) -> None:
@@ -99,7 +82,7 @@ def test_file(worker: Worker, tmp_path: Path) -> None:
 
 def test_a_terminal_and_the_size_of_its_window(tmp_path: Path, terminal: Terminal) -> None:
     set_window(terminal.client, 80, 25)
-    with on_terminal(tmp_path, terminal, "--console", "tty") as worker:
+    with on_terminal(tmp_path, terminal, "console", "--console", "tty") as worker:
         terminal.console.expect(b"80x25\n")
         assert terminal.raw()
         set_window(terminal.client, 132, 43)
@@ -115,7 +98,7 @@ def test_what_is_typed_is_the_serial_ports_where_both_have_the_terminal(
     tmp_path: Path, terminal: Terminal
 ) -> None:
     arguments = ("--serial", "tty", "--console", "tty")
-    with on_terminal(tmp_path, terminal, *arguments) as worker:
+    with on_terminal(tmp_path, terminal, "console", *arguments) as worker:
         terminal.console.expect(re.compile(rb"(?=.*console ready)(?=.*0x0)", re.DOTALL))
         terminal.console.send(b"typed")
         eventually(lambda: worker.call("vm.counters")["__serial"]["received"], "it is received")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,11 @@ from ipc_protocol.messages import VmState
 from tests.support.console import Console
 from tests.support.guests import build
 from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
-from tests.support.terminal import Terminal
+from tests.support.terminal import Terminal, on_terminal
 
 pytestmark = pytest.mark.kvm
+
+TTY = ("--serial", "tty")
 
 
 def test_file(worker: Worker, tmp_path: Path) -> None:
@@ -129,24 +130,8 @@ def test_off_is_no_serial_port(worker: Worker) -> None:
     eventually(unclaimed, "the guest writes to a port that is not there")
 
 
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    with Terminal() as terminal:
-        yield terminal
-
-
-def on_terminal(tmp_path: Path, terminal: Terminal, guest: str, *arguments: str) -> Worker:
-    return start_worker(
-        tmp_path,
-        *("--kernel", build(guest), "--memory", "size=16M", "--serial", "tty", *arguments),
-        stdin=terminal.client,
-        stdout=terminal.client,
-        ready=False,
-    )
-
-
 def test_tty(tmp_path: Path, terminal: Terminal) -> None:
-    with on_terminal(tmp_path, terminal, "echo") as worker:
+    with on_terminal(tmp_path, terminal, "echo", *TTY) as worker:
         terminal.console.expect(b"echo ready")
         assert terminal.raw()
         # Neither echoed by the terminal nor taken for a signal.
@@ -162,7 +147,7 @@ def test_tty(tmp_path: Path, terminal: Terminal) -> None:
 def test_a_terminal_gets_its_modes_back_on_a_signal(
     tmp_path: Path, terminal: Terminal, end: signal.Signals
 ) -> None:
-    with on_terminal(tmp_path, terminal, "echo") as worker:
+    with on_terminal(tmp_path, terminal, "echo", *TTY) as worker:
         terminal.console.expect(b"echo ready")
         assert worker.stop(end) == 0
     assert termios.tcgetattr(terminal.client) == terminal.modes
@@ -171,7 +156,7 @@ def test_a_terminal_gets_its_modes_back_on_a_signal(
 def test_a_terminal_gets_its_modes_back_after_a_failed_boot(
     tmp_path: Path, terminal: Terminal
 ) -> None:
-    with on_terminal(tmp_path, terminal, "echo", "--kvm", "/nonexistent") as worker:
+    with on_terminal(tmp_path, terminal, "echo", *TTY, "--kvm", "/nonexistent") as worker:
         assert worker.wait() == 1
     assert termios.tcgetattr(terminal.client) == terminal.modes
 
@@ -179,7 +164,7 @@ def test_a_terminal_gets_its_modes_back_after_a_failed_boot(
 def test_a_terminal_gets_its_modes_back_while_the_vm_is_down(
     tmp_path: Path, terminal: Terminal
 ) -> None:
-    with on_terminal(tmp_path, terminal, "echo", "--no-shutdown") as worker:
+    with on_terminal(tmp_path, terminal, "echo", *TTY, "--no-shutdown") as worker:
         terminal.console.expect(b"echo ready")
         worker.call("vm.shutdown")
         assert termios.tcgetattr(terminal.client) == terminal.modes
@@ -191,7 +176,7 @@ def test_a_terminal_gets_its_modes_back_while_the_vm_is_down(
 def test_stdin_and_stdout_that_are_no_terminal(tmp_path: Path) -> None:
     with start_worker(
         tmp_path,
-        *("--kernel", build("echo"), "--memory", "size=16M", "--serial", "tty"),
+        *("--kernel", build("echo"), "--memory", "size=16M", *TTY),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         ready=False,
