@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm_worker.options import OptionError, Options, parse
+from ipc_protocol.options import OptionError, Options, parse
 
 KEYS = ("size", "file", "boot", "on")
 FLAGS = ("tty", "null")

@@ -24,8 +24,8 @@ from ipc_protocol.config_devices import (
     TokenBucket,
     VsockConfig,
 )
-from tests.unit.ipc_protocol.strategies_devices import disk, net
-from vmm_worker.device_options import (
+from ipc_protocol.options import OptionError
+from ipc_protocol.options_devices import (
     parse_balloon,
     parse_console,
     parse_disk,
@@ -36,7 +36,7 @@ from vmm_worker.device_options import (
     parse_serial,
     parse_vsock,
 )
-from vmm_worker.options import OptionError
+from tests.unit.ipc_protocol.strategies_devices import disk, net
 
 
 @pytest.mark.parametrize(

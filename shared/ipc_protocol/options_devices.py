@@ -25,7 +25,7 @@ from ipc_protocol.config_devices import (
     TokenBucket,
     VsockConfig,
 )
-from vmm_worker.options import OptionError, Options, parse
+from ipc_protocol.options import OptionError, Options, parse
 
 __all__ = [
     "parse_balloon",
