@@ -13,7 +13,9 @@ import zmq
 
 from ipc_protocol import codec, envelope
 from ipc_protocol.channel import Channel, Wait
+from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.jobs import JobInfo
 from ipc_protocol.messages import SIGNATURES, Operation
 from ipc_protocol.names import endpoint
 
@@ -63,7 +65,12 @@ class Client:
             channel.close()
 
     def call(
-        self, operation: Operation, body: object = None, *, timeout: float | None = None
+        self,
+        operation: Operation,
+        body: object = None,
+        *,
+        timeout: float | None = None,
+        context: Context = NO_CONTEXT,
     ) -> Any:
         """Have the worker do an operation and return its result, typed by its signature.
 
@@ -71,6 +78,7 @@ class Client:
             operation: What to do.
             body: What the operation's signature asks for, as struct or as plain document.
             timeout: Seconds to wait; the signature's own when ``None``.
+            context: Whose call it is. With ``respond_async`` the result is a ``JobInfo``.
 
         Raises:
             VmFailure: What the worker answered; ``vmm_unavailable`` when none listens
@@ -82,6 +90,7 @@ class Client:
             id=envelope.new_id(),
             operation=operation,
             deadline_ns=time.monotonic_ns() + int(seconds * 1e9),
+            context=context,
             body=body,
         )
         data = envelope.encode_request(request)
@@ -94,7 +103,7 @@ class Client:
             pool.turns.release()
         if reply.error is not None:
             raise VmFailure.of(reply.error)
-        return codec.convert(reply.value, signature.result)
+        return codec.convert(reply.value, JobInfo if context.respond_async else signature.result)
 
     def _pool(self) -> _Pool:
         # Another process's channels are never touched: their I/O thread is not here.

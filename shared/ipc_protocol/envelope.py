@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What travels: a request ``{v, id, op, deadline, body}`` and its reply ``{v, id, ok | error}``."""
+"""What travels: a request ``{v, id, op, deadline, context, body}`` and its reply.
+
+The reply is ``{v, id, ok}`` or ``{v, id, error}``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import msgpack
 import msgspec
 
 from ipc_protocol import codec
+from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import SIGNATURES, Operation
 from ipc_protocol.validation import PARSERS
@@ -27,7 +31,7 @@ __all__ = [
 ]
 
 _ID_BYTES: Final = range(8, 17)
-_REQUEST_KEYS: Final = frozenset({"v", "id", "op", "deadline", "body"})
+_REQUEST_KEYS: Final = frozenset({"v", "id", "op", "deadline", "context", "body"})
 _REPLY_KEYS: Final = frozenset({"v", "id", "ok"}), frozenset({"v", "id", "error"})
 _LAST_DEADLINE: Final = (1 << 63) - 1
 _SALVAGE_BYTES: Final = 256
@@ -41,6 +45,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     operation: Operation
     deadline_ns: int
     """When the caller stops waiting: ``CLOCK_MONOTONIC``, the same for both processes."""
+    context: Context = NO_CONTEXT
     body: Any = None
     """What the operation's signature says."""
 
@@ -76,6 +81,7 @@ def encode_request(request: Request) -> bytes:
             "id": request.id,
             "op": request.operation,
             "deadline": request.deadline_ns,
+            "context": request.context,
             "body": request.body,
         }
     )
@@ -104,15 +110,18 @@ def decode_request(data: bytes) -> Request:
     fields, correlation = _open(data)
     try:
         if fields.keys() != _REQUEST_KEYS:
-            raise codec.malformed("a request has v, id, op, deadline and body")
+            raise codec.malformed("a request has v, id, op, deadline, context and body")
         operation = _operation(fields["op"])
         deadline = fields["deadline"]
         if type(deadline) is not int or not 0 <= deadline <= _LAST_DEADLINE:
             raise codec.malformed("its deadline is no time in nanoseconds")
+        context = codec.convert(fields["context"], Context)
         body = _body(operation, fields["body"])
     except VmFailure as ex:
         raise EnvelopeFailure(correlation, ex) from ex
-    return Request(id=correlation, operation=operation, deadline_ns=deadline, body=body)
+    return Request(
+        id=correlation, operation=operation, deadline_ns=deadline, context=context, body=body
+    )
 
 
 def decode_reply(data: bytes) -> Reply:

@@ -44,6 +44,10 @@ class ErrorCode(StrEnum):
     VM_ALREADY_PAUSED = "vm_already_paused"
     VM_NOT_PAUSED = "vm_not_paused"
     OPERATION_IN_PROGRESS = "operation_in_progress"
+    OPERATION_CANCELLED = "operation_cancelled"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    JOB_UNKNOWN = "job_unknown"
+    JOB_FINISHED = "job_finished"
     # What this host cannot do.
     KVM_UNAVAILABLE = "kvm_unavailable"
     FILE_UNAVAILABLE = "file_unavailable"

@@ -14,6 +14,7 @@ import zmq
 
 from ipc_protocol import envelope
 from ipc_protocol.codec import MAX_MESSAGE
+from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.listener import SocketPath
 from ipc_protocol.messages import SIGNATURES, Operation, Signature
@@ -59,6 +60,7 @@ class Incoming:
     """When the caller stops waiting, in ``CLOCK_MONOTONIC``."""
     id: bytes = field(repr=False)
     peer: bytes = field(repr=False)
+    context: Context = NO_CONTEXT
 
     @property
     def expired(self) -> bool:
@@ -152,6 +154,7 @@ class Server:
             deadline_ns=request.deadline_ns,
             id=request.id,
             peer=peer,
+            context=request.context,
         )
         if incoming.expired:
             self.counters.refused += 1

@@ -11,5 +11,5 @@ VERSION = "0.1.0"
 BUILD_VERSION = f"v{VERSION}"
 """What ``vmm.ping`` answers as ``build_version``."""
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Changes when a message of the previous version would be misunderstood."""

@@ -94,8 +94,7 @@ def values_of(target: Any) -> st.SearchStrategy[Any]:
 
 _SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
     inspect.NoneType: st.none(),
-    inspect.FloatType: st.floats(allow_nan=False),
-    inspect.StrType: TEXT,
+    inspect.BoolType: st.booleans(),
 }
 
 
@@ -109,6 +108,10 @@ def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             drawn = st.sampled_from(cls)
         case inspect.IntType(ge=lowest, le=highest, multiple_of=unit):
             drawn = _integers(lowest, highest, unit or 1)
+        case inspect.FloatType(ge=lowest, le=highest):
+            drawn = st.floats(lowest, highest, allow_nan=False)
+        case inspect.StrType():
+            drawn = _strings(kind)
         case inspect.UnionType(types):
             drawn = st.one_of([_values(each) for each in types])
         case inspect.VarTupleType(item):
@@ -118,6 +121,14 @@ def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case _:
             drawn = _SCALARS[type(kind)]
     return drawn
+
+
+def _strings(kind: inspect.StrType) -> st.SearchStrategy[str]:
+    if kind.pattern is not None:
+        return st.from_regex(kind.pattern)
+    if kind.max_length is None:
+        return TEXT
+    return st.text("abc", min_size=kind.min_length or 0, max_size=kind.max_length)
 
 
 def _integers(lowest: int | None, highest: int | None, unit: int) -> st.SearchStrategy[int]:

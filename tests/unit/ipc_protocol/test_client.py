@@ -23,9 +23,12 @@ from hypothesis import strategies as st
 from ipc_protocol import client as client_module
 from ipc_protocol.client import Client
 from ipc_protocol.config import PayloadConfig, VmConfig
+from ipc_protocol.context import Context
 from ipc_protocol.errors import ErrorCode, FieldError, VmError, VmFailure
+from ipc_protocol.jobs import JobInfo, JobState
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
+from ipc_protocol.version import PROTOCOL_VERSION
 from tests.unit.ipc_protocol.strategies import PLAIN
 
 LONG = 60.0
@@ -124,6 +127,21 @@ def test_bodies_arrive_typed_and_errors_whole(worker_class: Any, path: Path) -> 
                 client.call(Operation.VM_CREATE, body)
             assert caught.value.error == error
     assert bodies == [config, config]
+
+
+def test_the_context_arrives_and_a_job_comes_back(worker_class: Any, path: Path) -> None:
+    job = JobInfo(id="1", operation="vm.boot", state=JobState.QUEUED, submitted=1.5)
+    contexts = []
+
+    def answer(server: Server, incoming: Incoming) -> None:
+        contexts.append(incoming.context)
+        server.reply(incoming, job if incoming.context.respond_async else None)
+
+    context = Context(request_id="r-1", idempotency_key="k", respond_async=True)
+    with worker_class(path, answer), Client(path) as client:
+        assert client.call(Operation.VM_BOOT, context=context) == job
+        assert client.call(Operation.VM_BOOT) is None
+    assert contexts == [context, Context()]
 
 
 @pytest.mark.usefixtures("worker")
@@ -399,7 +417,7 @@ class Liar:
             for frames in self.says:
                 self._socket.send_multipart([peer, *frames])
             value = {"build_version": "", "version": "", "pid": 1, "features": []}
-            reply = {"v": 1, "id": request["id"], "ok": value}
+            reply = {"v": PROTOCOL_VERSION, "id": request["id"], "ok": value}
             self._socket.send_multipart([peer, msgpack.packb(reply)])
 
     def close(self) -> None:
@@ -421,7 +439,9 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Liar, Clien
 @given(
     st.lists(
         st.lists(st.binary(max_size=60), min_size=1, max_size=3)
-        | PLAIN.map(lambda value: [msgpack.packb({"v": 1, "id": b"12345678", "ok": value})])
+        | PLAIN.map(
+            lambda value: [msgpack.packb({"v": PROTOCOL_VERSION, "id": b"12345678", "ok": value})]
+        )
     )
 )
 def test_no_bytes_disturb_the_client(liar: tuple[Liar, Client], says: list[list[bytes]]) -> None:
@@ -436,7 +456,8 @@ def test_a_reply_of_another_version_is_told(path: Path) -> None:
 
     def answer() -> None:
         peer, data = router.recv_multipart()
-        reply = {"v": 2, "id": msgpack.unpackb(data)["id"], "result": "from the future"}
+        version = PROTOCOL_VERSION + 1
+        reply = {"v": version, "id": msgpack.unpackb(data)["id"], "result": "from the future"}
         router.send_multipart([peer, msgpack.packb(reply)])
 
     thread = threading.Thread(target=answer)

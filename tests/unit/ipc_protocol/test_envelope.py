@@ -12,15 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc_protocol import codec, envelope
+from ipc_protocol.context import Context
 from ipc_protocol.envelope import EnvelopeFailure, Reply, Request
 from ipc_protocol.errors import ErrorCode, VmError
 from ipc_protocol.messages import SIGNATURES, Operation
+from ipc_protocol.version import PROTOCOL_VERSION
 from tests.unit.ipc_protocol.strategies import PLAIN, values_of
 
 ID = b"0123456789abcdef"
 IDS = st.binary(min_size=8, max_size=16)
 DEADLINES = st.integers(0, (1 << 63) - 1)
-GOOD: dict[str, Any] = {"v": 1, "id": ID, "op": "vmm.ping", "deadline": 1, "body": None}
+GOOD: dict[str, Any] = {
+    "v": PROTOCOL_VERSION,
+    "id": ID,
+    "op": "vmm.ping",
+    "deadline": 1,
+    "context": {},
+    "body": None,
+}
 
 
 def request_failure(message: object) -> EnvelopeFailure:
@@ -37,6 +46,7 @@ def test_requests_round_trip(operation: Operation, data: st.DataObject) -> None:
         id=data.draw(IDS),
         operation=operation,
         deadline_ns=data.draw(DEADLINES),
+        context=data.draw(values_of(Context)),
         body=data.draw(values_of(SIGNATURES[operation].request)),
     )
     assert envelope.decode_request(envelope.encode_request(request)) == request
@@ -77,7 +87,7 @@ def test_one_wrong_field_is_refused_or_harmless(key: str, value: object) -> None
     assert (correlation == ID) == (key != "id")
 
 
-@pytest.mark.parametrize("version", [0, 2, 1 << 40])
+@pytest.mark.parametrize("version", [0, 1, PROTOCOL_VERSION + 1, 1 << 40])
 def test_another_version_is_told_so(version: int) -> None:
     failure = request_failure(GOOD | {"v": version, "op": "from the future"})
     assert failure.correlation == ID
@@ -104,6 +114,15 @@ def test_an_unknown_operation_is_told_so() -> None:
         {"deadline": 1.5},
         {"deadline": True},
         {"deadline": 1 << 63},
+        {"context": None},
+        {"context": {"extra": 1}},
+        {"context": {"respond_async": 1}},
+        {"context": {"request_id": "two\nlines"}},
+        {"context": {"request_id": "x\n"}},
+        {"context": {"request_id": "x" * 129}},
+        {"context": {"idempotency_key": ""}},
+        {"context": {"idempotency_key": "a b"}},
+        {"context": {"idempotency_key": "x" * 256}},
         {"body": {}},
         {"extra": 1},
     ],
@@ -114,7 +133,7 @@ def test_malformed_fields_are_told_under_the_id(change: dict[str, object]) -> No
     assert failure.error.code is ErrorCode.MALFORMED_MESSAGE
 
 
-@pytest.mark.parametrize("key", ["op", "deadline", "body", "v"])
+@pytest.mark.parametrize("key", ["op", "deadline", "context", "body", "v"])
 def test_a_missing_field_is_told_under_the_id(key: str) -> None:
     failure = request_failure({name: value for name, value in GOOD.items() if name != key})
     assert failure.correlation == ID
@@ -148,16 +167,16 @@ def test_a_bad_configuration_is_told_field_by_field() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        {"v": 1, "id": ID},
-        {"v": 1, "id": ID, "ok": 1, "error": None},
-        {"v": 1, "id": ID, "error": None},
-        {"v": 1, "id": ID, "error": {"code": "no_such_code", "message": ""}},
-        {"v": 1, "id": ID, "error": {"code": "internal"}},
+        {},
+        {"ok": 1, "error": None},
+        {"error": None},
+        {"error": {"code": "no_such_code", "message": ""}},
+        {"error": {"code": "internal"}},
     ],
 )
-def test_a_reply_is_a_value_or_an_error(message: object) -> None:
+def test_a_reply_is_a_value_or_an_error(message: dict[str, object]) -> None:
     with pytest.raises(EnvelopeFailure) as caught:
-        envelope.decode_reply(msgpack.packb(message))
+        envelope.decode_reply(msgpack.packb({"v": PROTOCOL_VERSION, "id": ID, **message}))
     assert caught.value.correlation == ID
     assert caught.value.error.code is ErrorCode.MALFORMED_MESSAGE
 

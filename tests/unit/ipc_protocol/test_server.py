@@ -22,14 +22,16 @@ from ipc_protocol.envelope import Reply, Request
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import SIGNATURES, Operation, VmmPing
 from ipc_protocol.server import Incoming, Server, causes_of, outcome
+from ipc_protocol.version import PROTOCOL_VERSION
 from tests.unit.ipc_protocol.strategies import PLAIN
 
 WAIT_MS = 20_000
 GOOD: dict[str, Any] = {
-    "v": 1,
+    "v": PROTOCOL_VERSION,
     "id": b"0123456789abcdef",
     "op": "vmm.ping",
     "deadline": 1 << 62,
+    "context": {},
     "body": None,
 }
 
@@ -117,9 +119,10 @@ def test_what_has_no_id_is_dropped_and_counted(worker: Any, peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"v": 2}, ErrorCode.PROTOCOL_VERSION),
+        ({"v": PROTOCOL_VERSION + 1}, ErrorCode.PROTOCOL_VERSION),
         ({"op": "vm.explode"}, ErrorCode.UNKNOWN_OPERATION),
         ({"op": 1}, ErrorCode.MALFORMED_MESSAGE),
+        ({"context": {"whose": "ours"}}, ErrorCode.MALFORMED_MESSAGE),
         ({"body": [[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]}, ErrorCode.MALFORMED_MESSAGE),
         ({"op": "vm.create", "body": {}}, ErrorCode.INVALID_CONFIG),
         (
