@@ -217,6 +217,7 @@ class Vm:
             unclaimed_io=counters.unclaimed_io,
             unclaimed_mmio=counters.unclaimed_mmio,
             first_run_ns=counters.first_run_ns,
+            cpu_ns=counters.cpu_ns,
         )
 
     # -- saved state -----------------------------------------------------------

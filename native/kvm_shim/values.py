@@ -158,12 +158,14 @@ class Counters(NamedTuple):
         unclaimed_io: Port accesses that no device claimed.
         unclaimed_mmio: MMIO accesses that no device claimed.
         first_run_ns: CLOCK_MONOTONIC of the first KVM_RUN; 0 before it.
+        cpu_ns: CPU time of its thread, most of it the guest's.
     """
 
     exits: dict[str, int]
     unclaimed_io: int
     unclaimed_mmio: int
     first_run_ns: int
+    cpu_ns: int
 
 
 class BootStamp(NamedTuple):

@@ -244,6 +244,7 @@ class Vm:
                 **{f"exits_{kind}": count for kind, count in vcpu.exits.items()},
                 "unclaimed_io": vcpu.unclaimed_io,
                 "unclaimed_mmio": vcpu.unclaimed_mmio,
+                "cpu_us": vcpu.cpu_ns // _NANOSECONDS_IN_US,
             }
             if index == 0:
                 first_run_ns = vcpu.first_run_ns

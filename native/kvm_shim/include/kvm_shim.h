@@ -267,6 +267,7 @@ typedef struct kvmshim_counters {
     uint64_t unclaimed_io; /* accesses that no device claimed */
     uint64_t unclaimed_mmio;
     uint64_t first_run_ns; /* CLOCK_MONOTONIC of the first KVM_RUN; 0 before it */
+    uint64_t cpu_ns;       /* CPU time of the vCPU's thread, most of it the guest's */
 } kvmshim_counters;
 
 /* Of one vCPU, while it runs. */

@@ -140,6 +140,18 @@ void control_stop(kvmshim_vm *vm)
     control->threads = 0;
 }
 
+uint64_t control_cpu_ns(struct run_control *control, const struct vcpu *vcpu)
+{
+    struct timespec used = {0};
+    clockid_t clock;
+
+    pthread_mutex_lock(&control->lock);
+    if (vcpu->index < control->threads && pthread_getcpuclockid(vcpu->thread, &clock) == 0)
+        clock_gettime(clock, &used);
+    pthread_mutex_unlock(&control->lock);
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
 int control_require_stopped(kvmshim_vm *vm, kvmshim_error *err)
 {
     struct run_control *control = &vm->control;

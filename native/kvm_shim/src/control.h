@@ -44,6 +44,9 @@ void control_halt(kvmshim_vm *vm, const kvmshim_event *event);
 /* Make every thread return, and join it. */
 void control_stop(kvmshim_vm *vm);
 
+/* The CPU time that the vCPU's thread has had; 0 before it is started. */
+uint64_t control_cpu_ns(struct run_control *control, const struct vcpu *vcpu);
+
 /* -EBUSY unless all vCPUs are parked or not started. */
 int control_require_stopped(kvmshim_vm *vm, kvmshim_error *err);
 

@@ -284,5 +284,6 @@ int kvmshim_vcpu_counters(kvmshim_vm *vm, uint32_t index, kvmshim_counters *coun
     counters->unclaimed_mmio =
         atomic_load_explicit(&own->unclaimed[KVMSHIM_SPACE_MMIO], memory_order_relaxed);
     counters->first_run_ns = atomic_load_explicit(&own->first_run_ns, memory_order_relaxed);
+    counters->cpu_ns = control_cpu_ns(&vm->control, vcpu);
     return 0;
 }

@@ -171,6 +171,7 @@ static void latency_report(struct counters *counters, const struct latency *late
     counters_add(counters, latency->max_ns / 1000, "%s_latency_max", name);
     counters_add(counters, operations == 0 ? 0 : latency->sum_ns / operations / 1000,
                  "%s_latency_avg", name);
+    counters_add(counters, latency->sum_ns / 1000, "%s_latency_sum", name);
 }
 
 static void block_counters(struct virtio_device *device, struct counters *counters)

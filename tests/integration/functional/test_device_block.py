@@ -288,3 +288,4 @@ def test_counters(disk):
     assert counters["io_errors"] == counters["discard_ops"] == counters["throttled_us"] == 0
     low, middle, high = (counters[f"read_latency_{each}"] for each in ("min", "avg", "max"))
     assert 0 < low <= middle <= high
+    assert low + high <= counters["read_latency_sum"]

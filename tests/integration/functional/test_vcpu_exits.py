@@ -7,6 +7,7 @@ import pytest
 
 from kvm_shim import Space
 from tests.support.machines import GuestVm
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kvm
 
@@ -64,6 +65,19 @@ def test_exits_are_counted_by_kind():
         assert counters.exits["shutdown"] == counters.exits["error"] == 0
         assert counters.unclaimed_io == 0
         assert before <= counters.first_run_ns <= time.monotonic_ns()
+
+
+def test_the_cpu_time_of_a_vcpu_is_its_own():
+    with GuestVm("count", vcpus=2) as guest:
+        assert guest.vm.counters(0).cpu_ns == 0
+        guest.run()
+        first = [guest.vm.counters(index).cpu_ns for index in range(2)]
+        wait_until(
+            lambda: all(guest.vm.counters(index).cpu_ns > first[index] for index in range(2))
+        )
+        guest.vm.pause()
+        used = sum(guest.vm.counters(index).cpu_ns for index in range(2))
+        assert used <= time.process_time_ns()
 
 
 def test_the_bus_can_be_asked_from_outside():
