@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from api_server import logs
+from api_server.logs import LogFormat
 from api_server.peers import Peers
 from api_server.server import Server
 from ipc_protocol.errors import VmFailure
@@ -111,6 +112,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         choices=("debug", "info", "warning", "error"),
         help="what to log to standard error (default: %(default)s)",
     )
+    parser.add_argument(
+        "--log-format",
+        type=LogFormat,
+        default=LogFormat.LOGFMT,
+        choices=tuple(LogFormat),
+        help="how its lines look (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     if options.socket is None:
         options.socket = _socket(str(options.runtime_dir / "api.sock"))
@@ -128,7 +136,7 @@ def _raise_descriptor_limit() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; returns only if it cannot start."""
     options = parse_arguments(arguments)
-    logs.configure(options.log_level)
+    logs.configure(options.log_level, options.log_format)
     _raise_descriptor_limit()
     peers = Peers(
         options.runtime_dir, options.default_vm, pinned=options.ipc, timeout=options.timeout

@@ -25,11 +25,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """What clients switch on; this and all that follows are extension members."""
     causes: tuple[str, ...]
     errors: tuple[FieldError, ...]
+    request_id: str
+    """What the header ``X-Request-Id`` says too, and every log line about the request."""
     reference: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def problem(error: ApiError) -> Problem:
-    """Translate an error into the document about it."""
+def problem(error: ApiError, request_id: str) -> Problem:
+    """Translate an error into the document about it, for the request of that id."""
     status = STATUS[error.code]
     return Problem(
         title=status.phrase,
@@ -38,6 +40,7 @@ def problem(error: ApiError) -> Problem:
         code=error.code,
         causes=error.causes,
         errors=error.fields,
+        request_id=request_id,
         reference=msgspec.UNSET if error.reference is None else error.reference,
     )
 

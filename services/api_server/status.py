@@ -19,6 +19,7 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ErrorCode.ROUTE_NOT_FOUND: HTTPStatus.NOT_FOUND,
     ErrorCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     ErrorCode.NOT_SUPPORTED: HTTPStatus.NOT_IMPLEMENTED,
     # The VM and its state.
     ErrorCode.VM_UNKNOWN: HTTPStatus.NOT_FOUND,

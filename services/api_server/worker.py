@@ -17,7 +17,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from api_server import problem
+from api_server import problem, request_ids
 from api_server.failure import explain, failure
 from ipc_protocol.errors import ErrorCode
 
@@ -119,18 +119,21 @@ class ApiWorker(ThreadWorker):
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer a request that did not reach the application as HTTP."""
         del req, addr
-        if isinstance(exc, ParseException):
-            ex: BaseException = failure(ErrorCode.INVALID_REQUEST, f"this is not HTTP/1.1: {exc}")
-            self.log.warning("refused a request: %a", str(exc))
-        else:
-            ex = exc
-        document = problem.problem(explain(ex))
+        with request_ids.made() as request_id:
+            if isinstance(exc, ParseException):
+                message = f"this is not HTTP/1.1: {exc}"
+                ex: BaseException = failure(ErrorCode.INVALID_REQUEST, message)
+                self.log.warning("refused a request: %a", str(exc))
+            else:
+                ex = exc
+            document = problem.problem(explain(ex), request_id)
         body = problem.encode(document)
         head = (
             f"HTTP/1.1 {document.status} {document.title}\r\n"
             f"Server: {SERVER_NAME}\r\n"
             "Connection: close\r\n"
             f"Content-Type: {problem.CONTENT_TYPE}\r\n"
+            f"{request_ids.HEADER}: {request_id}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         try:

@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     ROUTE_NOT_FOUND = "route_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    FORBIDDEN = "forbidden"
     NOT_SUPPORTED = "not_supported"
     # The VM and its state.
     VM_UNKNOWN = "vm_unknown"

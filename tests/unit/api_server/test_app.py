@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
+import json
 import logging
 import threading
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from api_server.app import create_app
+from api_server.logs import LogFormat, StructuredFormatter
 from api_server.peers import Peers
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
@@ -70,14 +72,24 @@ def test_any_other_path_is_404(path):
 
 def test_every_request_is_one_line_of_log(caplog):
     app = create_app(_Broken(Path("/nowhere"), "default"))
-    with caplog.at_level(logging.INFO, logger="api_server.app"):
-        _call(app, "/api/%0a" + "x" * 1000, "PUT", HTTP_HOST="a\nb" * 1000)
-    (record,) = (record for record in caplog.records if record.name == "api_server.app")
-    line = record.getMessage()
-    assert line.startswith("PUT /api/%0a")
-    assert " 404 " in line
-    assert "\n" not in line
-    assert len(line) < 400
+    with caplog.at_level(logging.INFO, logger="api_server.request_log"):
+        _call(app, "/api/%0a" + "x" * 1000, "PUT", HTTP_HOST="a\nb" * 1000, HTTP_X_REQUEST_ID="r-7")
+    (record,) = (record for record in caplog.records if record.name == "api_server.request_log")
+    for form in LogFormat:
+        line = StructuredFormatter(form).format(record)
+        assert "PUT" in line
+        assert "/api/%0a" in line
+        assert "route_not_found" in line
+        assert "\n" not in line
+        assert len(line) < 700
+    assert record.fields["status"] == 404
+
+
+def test_an_error_carries_the_id_of_its_request():
+    app = create_app(_Broken(Path("/nowhere"), "default"))
+    _, headers, body = _call(app, "/nowhere", HTTP_X_REQUEST_ID="r-7")
+    assert headers["x-request-id"] == "r-7"
+    assert json.loads(body)["request_id"] == "r-7"
 
 
 def test_workers_are_found_by_name_and_forgotten_when_they_go(tmp_path):

@@ -14,7 +14,7 @@ def test_a_problem_has_all_members_of_its_error():
             fields=(FieldError("/cpus/boot_vcpus", "must be 1..254"), FieldError("", "é")),
         )
     )
-    assert json.loads(encode(problem(error))) == {
+    assert json.loads(encode(problem(error, "r-1"))) == {
         "type": "about:blank",
         "title": "Bad Request",
         "status": 400,
@@ -25,18 +25,19 @@ def test_a_problem_has_all_members_of_its_error():
             {"pointer": "/cpus/boot_vcpus", "message": "must be 1..254"},
             {"pointer": "", "message": "é"},
         ],
+        "request_id": "r-1",
     }
 
 
 def test_a_reference_is_shown_when_there_is_one():
     error = ApiError(code=ErrorCode.INTERNAL, message="x", reference="abc")
-    assert json.loads(encode(problem(error)))["reference"] == "abc"
-    assert problem(error).status == 500
+    assert json.loads(encode(problem(error, "r-1")))["reference"] == "abc"
+    assert problem(error, "r-1").status == 500
 
 
 def test_every_code_makes_a_problem():
     for code in ErrorCode:
-        document = json.loads(encode(problem(ApiError(code=code, message="m"))))
+        document = json.loads(encode(problem(ApiError(code=code, message="m"), "r-1")))
         assert document["code"] == code
         assert document["title"]
         assert 400 <= document["status"] < 600

@@ -10,5 +10,5 @@ def test_every_error_code_has_a_status():
 
 
 def test_every_status_is_one_of_the_documented():
-    documented = {400, 404, 405, 409, 413, 415, 422, 429, 500, 501, 503, 504}
+    documented = {400, 403, 404, 405, 409, 413, 415, 422, 429, 500, 501, 503, 504}
     assert set(STATUS.values()) == {HTTPStatus(status) for status in documented}
