@@ -10,9 +10,11 @@ import falcon
 from api_server import problem
 from api_server.failure import explain, failure
 from api_server.handlers import Handler
-from api_server.peers import Peers
+from api_server.request import Request
 from api_server.request_ids import RequestIds
 from api_server.request_log import RequestLog
+from api_server.routing import Routing
+from api_server.services import Services
 from ipc_protocol.errors import ErrorCode
 
 __all__ = ["create_app"]
@@ -29,9 +31,7 @@ _HTTP_ERRORS = {
 }
 
 
-def _answer_failure(
-    req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object
-) -> None:
+def _answer_failure(req: Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
     if isinstance(ex, falcon.HTTPError):
         code = _HTTP_ERRORS.get(HTTPStatus(ex.status_code), ErrorCode.INVALID_REQUEST)
         ex = failure(code, ex.description or ex.title or "")
@@ -45,13 +45,13 @@ def _answer_failure(
         resp.set_header("Retry-After", RETRY_AFTER)
 
 
-def create_app(peers: Peers) -> falcon.App[falcon.Request, falcon.Response]:
-    """Build the WSGI application that serves these workers."""
-    app = falcon.App(cors_enable=False)
+def create_app(services: Services) -> falcon.App[Request, falcon.Response]:
+    """Build the WSGI application that answers from these."""
+    app = falcon.App(request_type=Request, cors_enable=False)
     # Before an answer they run in this order, after it in the reverse one.
-    for middleware in (RequestIds(), RequestLog()):
+    for middleware in (RequestIds(), RequestLog(), Routing()):
         app.add_middleware(middleware)
-    app.add_sink(Handler(peers), r"")
+    app.add_sink(Handler(services), r"")
     for kind in (Exception, falcon.HTTPError):
         app.add_error_handler(kind, _answer_failure)
     return app

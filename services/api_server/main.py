@@ -15,6 +15,7 @@ from api_server import logs
 from api_server.logs import LogFormat
 from api_server.peers import Peers
 from api_server.server import Server
+from api_server.services import Services
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
 from ipc_protocol.version import BUILD_VERSION
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         server = Server(
             options.socket,
-            peers,
+            Services(peers=peers),
             threads=options.threads,
             client_timeout=options.client_timeout,
         )

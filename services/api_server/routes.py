@@ -1,24 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one table from path to operation."""
+"""The one table from path to what answers there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPMethod, HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import falcon
+
+from api_server.query import Parameter
+from api_server.roles import Role
+from api_server.services import Services
 from ipc_protocol.messages import Operation
 
-__all__ = ["NOT_BUILT", "PREFIX", "ROUTES", "Route"]
+__all__ = ["INTERNAL", "PREFIX", "ROUTES", "Answer", "Endpoint", "Missing", "Route"]
 
 PREFIX = "/api/v1/"
 
+Answer: TypeAlias = Callable[[falcon.Request, falcon.Response, Services], None]
+"""Answers without a worker, or from several; such a request has no body."""
+
+
+class Missing(NamedTuple):
+    """A path of the specification that nothing answers yet."""
+
+    what: str
+    """What is not built, as the subject of a sentence."""
+
+
+Endpoint: TypeAlias = Operation | Answer | Missing
+
 
 class Route(NamedTuple):
-    """How an operation is asked for over HTTP, and how its success is told."""
+    """How something is asked for over HTTP, who may, and how its success is told."""
 
     method: HTTPMethod
-    operation: Operation
+    endpoint: Endpoint
     success: HTTPStatus
+    role: Role
+    query: tuple[Parameter, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -28,54 +49,56 @@ class Route(NamedTuple):
         return (str(self.method),)
 
 
-def _read(operation: Operation) -> Route:
-    return Route(HTTPMethod.GET, operation, HTTPStatus.OK)
+def _read(endpoint: Endpoint) -> Route:
+    return Route(HTTPMethod.GET, endpoint, HTTPStatus.OK, Role.VIEWER)
 
 
-def _change(operation: Operation) -> Route:
-    return Route(HTTPMethod.PUT, operation, HTTPStatus.NO_CONTENT)
+def _change(
+    operation: Operation, role: Role = Role.OPERATOR, *, query: tuple[Parameter, ...] = ()
+) -> Route:
+    return Route(HTTPMethod.PUT, operation, HTTPStatus.NO_CONTENT, role, query)
+
+
+def _missing(what: str, role: Role = Role.ADMIN) -> Route:
+    return Route(HTTPMethod.PUT, Missing(what), HTTPStatus.NOT_IMPLEMENTED, role)
 
 
 ROUTES: dict[str, Route] = {
-    PREFIX + route.operation: route
-    for route in (
-        _read(Operation.VMM_PING),
-        _change(Operation.VMM_SHUTDOWN),
-        _change(Operation.VM_CREATE),
-        _change(Operation.VM_BOOT),
-        _read(Operation.VM_INFO),
-        _read(Operation.VM_COUNTERS),
-        _change(Operation.VM_PAUSE),
-        _change(Operation.VM_RESUME),
-        _change(Operation.VM_SHUTDOWN),
-        _change(Operation.VM_REBOOT),
-        _change(Operation.VM_DELETE),
-        _change(Operation.VM_POWER_BUTTON),
-        _change(Operation.VM_NMI),
-        _change(Operation.VM_RESIZE),
-    )
+    PREFIX + name: route
+    for name, route in {
+        "vmm.ping": _read(Operation.VMM_PING),
+        "vmm.shutdown": _change(Operation.VMM_SHUTDOWN, Role.ADMIN),
+        "vm.create": _change(Operation.VM_CREATE, Role.ADMIN),
+        "vm.boot": _change(Operation.VM_BOOT),
+        "vm.info": _read(Operation.VM_INFO),
+        "vm.counters": _read(Operation.VM_COUNTERS),
+        "vm.pause": _change(Operation.VM_PAUSE),
+        "vm.resume": _change(Operation.VM_RESUME),
+        "vm.shutdown": _change(Operation.VM_SHUTDOWN),
+        "vm.reboot": _change(Operation.VM_REBOOT),
+        "vm.delete": _change(Operation.VM_DELETE),
+        "vm.power-button": _change(Operation.VM_POWER_BUTTON),
+        "vm.nmi": _change(Operation.VM_NMI),
+        "vm.resize": _change(Operation.VM_RESIZE),
+        "vm.resize-disk": _missing("resizing a disk", Role.OPERATOR),
+        "vm.resize-zone": _missing("a memory zone", Role.OPERATOR),
+        "vm.add-disk": _missing("adding a disk"),
+        "vm.add-net": _missing("adding a network device"),
+        "vm.add-pmem": _missing("adding persistent memory"),
+        "vm.add-vsock": _missing("adding a vsock device"),
+        "vm.add-fs": _missing("sharing a directory (virtio-fs)"),
+        "vm.add-vdpa": _missing("a vDPA device"),
+        "vm.add-device": _missing("passing a host device through (VFIO)"),
+        "vm.add-user-device": _missing("a device of another process (vfio-user)"),
+        "vm.add-generic-vhost-user": _missing("a device of another process (vhost-user)"),
+        "vm.remove-device": _missing("removing a device", Role.OPERATOR),
+        "vm.snapshot": _missing("saving a VM"),
+        "vm.restore": _missing("restoring a saved VM"),
+        "vm.coredump": _missing("a dump of the guest's memory"),
+        "vm.send-migration": _missing("live migration"),
+        "vm.receive-migration": _missing("live migration"),
+    }.items()
 }
 
-NOT_BUILT: frozenset[str] = frozenset(
-    PREFIX + name
-    for name in (
-        "vm.add-device",
-        "vm.add-disk",
-        "vm.add-fs",
-        "vm.add-generic-vhost-user",
-        "vm.add-net",
-        "vm.add-pmem",
-        "vm.add-user-device",
-        "vm.add-vdpa",
-        "vm.add-vsock",
-        "vm.coredump",
-        "vm.receive-migration",
-        "vm.remove-device",
-        "vm.resize-disk",
-        "vm.resize-zone",
-        "vm.restore",
-        "vm.send-migration",
-        "vm.snapshot",
-    )
-)
-"""Paths of the specification that are answered with ``not_supported``, not as unknown."""
+INTERNAL: frozenset[Operation] = frozenset()
+"""Operations between our own processes: what asks for them over HTTP is no plain call."""

@@ -14,7 +14,7 @@ from gunicorn.app.base import BaseApplication
 
 from api_server.app import create_app
 from api_server.logs import GunicornLog
-from api_server.peers import Peers
+from api_server.services import Services
 from api_server.worker import ApiWorker
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.listener import SocketPath
@@ -38,7 +38,7 @@ class Server(BaseApplication):
 
     Args:
         socket_path: Where to listen; a stale socket there is replaced.
-        peers: The workers to serve.
+        services: What the application answers from.
         threads: How many requests may wait for workers at a time.
         client_timeout: Seconds for which a client may be silent in the middle of a request.
 
@@ -47,10 +47,10 @@ class Server(BaseApplication):
     """
 
     def __init__(
-        self, socket_path: Path, peers: Peers, *, threads: int, client_timeout: float
+        self, socket_path: Path, services: Services, *, threads: int, client_timeout: float
     ) -> None:
         self._socket_path = socket_path
-        self._peers = peers
+        self._services = services
         self._threads = threads
         self._client_timeout = client_timeout
         self._socket = _listen(socket_path)
@@ -93,7 +93,7 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """Build the application, once and before the fork."""
-        return create_app(self._peers)
+        return create_app(self._services)
 
     def _when_ready(self, _arbiter: object) -> None:
         _log.info("listening on %s", self._socket_path)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from api_server.routes import NOT_BUILT, ROUTES
+from api_server.routes import ROUTES, Missing
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from ipc_protocol.messages import Operation, VmInfo, VmState
@@ -22,6 +22,12 @@ CONFIG = {
     "disks": [{"path": "/disk"}],
 }
 TYPED_CONFIG = msgspec.convert(CONFIG, VmConfig)
+CHANGES = [
+    path
+    for path, route in ROUTES.items()
+    if route.method == "PUT" and isinstance(route.endpoint, Operation)
+]
+MISSING = [path for path, route in ROUTES.items() if isinstance(route.endpoint, Missing)]
 PING = b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -101,7 +107,7 @@ def test_the_configuration_arrives_as_it_was_sent(http, peer):
     assert incoming.body == TYPED_CONFIG
 
 
-@pytest.mark.parametrize("path", [path for path, route in ROUTES.items() if route.method == "PUT"])
+@pytest.mark.parametrize("path", CHANGES)
 def test_a_change_is_answered_with_204(path, http, peer):
     bodies = {"/api/v1/vm.create": CONFIG, "/api/v1/vm.resize": {"desired_balloon": 4096}}
     response = http.put(path, bodies.get(path))
@@ -178,11 +184,25 @@ def test_unknown_routes(target, http, peer):
     assert not peer.received
 
 
-@pytest.mark.parametrize("path", sorted(NOT_BUILT))
-def test_what_is_not_built_is_named(path, http):
-    response = http.put(path, {})
-    _assert_problem(response, 501, "not_supported")
-    assert path in response.json["detail"]
+@pytest.mark.parametrize("path", MISSING)
+def test_what_is_not_built_is_named(path, http, peer):
+    for body in (None, {}, {"id": "disk"}):
+        response = http.put(path, body)
+        _assert_problem(response, 501, "not_supported")
+        assert f"{path}: {ROUTES[path].endpoint.what} is not built" in response.json["detail"]
+    _assert_problem(http.put(path, b"{"), 400, "malformed_json")
+    response = http.put(path, b"{}", headers={"Content-Type": "text/plain"})
+    _assert_problem(response, 415, "unsupported_media_type")
+    assert not peer.received
+
+
+@pytest.mark.parametrize("path", ["/api/v1/vm.info", "/api/v1/vm.boot", "/api/v1/vm.snapshot"])
+def test_a_query_parameter_that_is_not_known_is_named(path, http, peer):
+    response = http.request(ROUTES[path].method, f"{path}?verbose=1")
+    _assert_problem(response, 400, "invalid_request")
+    assert "'verbose'" in response.json["detail"]
+    assert http.request(ROUTES[path].method, f"{path}?").status != 400
+    assert all(got.operation in ("vm.info", "vm.boot") for got in peer.received)
 
 
 def test_the_error_of_a_worker_is_carried_whole(http, peer):

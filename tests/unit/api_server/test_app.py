@@ -10,6 +10,7 @@ import pytest
 from api_server.app import create_app
 from api_server.logs import LogFormat, StructuredFormatter
 from api_server.peers import Peers
+from api_server.services import Services
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
 from tests.support.api import Peer
@@ -20,6 +21,10 @@ class _Broken(Peers):
 
     def locate(self, host):
         raise LookupError(f"secret of {host}")
+
+
+def _broken_app():
+    return create_app(Services(peers=_Broken(Path("/nowhere"), "default")))
 
 
 def _call(app, path, method="GET", body=b"", **environ):
@@ -49,7 +54,7 @@ def _call(app, path, method="GET", body=b"", **environ):
 
 
 def test_an_unforeseen_exception_is_500_and_says_nothing_but_a_reference(caplog):
-    app = create_app(_Broken(Path("/nowhere"), "default"))
+    app = _broken_app()
     with caplog.at_level(logging.INFO):
         status, headers, body = _call(app, "/api/v1/vmm.ping")
     assert status == 500
@@ -64,14 +69,14 @@ def test_an_unforeseen_exception_is_500_and_says_nothing_but_a_reference(caplog)
 
 @pytest.mark.parametrize("path", ["/", "*", "", "//", "/api/v1/vmm.ping/", "/api/v2/vmm.ping"])
 def test_any_other_path_is_404(path):
-    app = create_app(_Broken(Path("/nowhere"), "default"))
+    app = _broken_app()
     status, headers, body = _call(app, path)
     assert (status, headers["content-type"]) == (404, "application/problem+json")
     assert b'"code":"route_not_found"' in body
 
 
 def test_every_request_is_one_line_of_log(caplog):
-    app = create_app(_Broken(Path("/nowhere"), "default"))
+    app = _broken_app()
     with caplog.at_level(logging.INFO, logger="api_server.request_log"):
         _call(app, "/api/%0a" + "x" * 1000, "PUT", HTTP_HOST="a\nb" * 1000, HTTP_X_REQUEST_ID="r-7")
     (record,) = (record for record in caplog.records if record.name == "api_server.request_log")
@@ -86,7 +91,7 @@ def test_every_request_is_one_line_of_log(caplog):
 
 
 def test_an_error_carries_the_id_of_its_request():
-    app = create_app(_Broken(Path("/nowhere"), "default"))
+    app = _broken_app()
     _, headers, body = _call(app, "/nowhere", HTTP_X_REQUEST_ID="r-7")
     assert headers["x-request-id"] == "r-7"
     assert json.loads(body)["request_id"] == "r-7"
@@ -118,3 +123,9 @@ def test_a_pinned_worker_answers_for_any_host(tmp_path):
     peers = Peers(tmp_path, "main", pinned=path)
     for host in ("", "localhost", "web-1", "%2Frun%2Fx.sock", "../.."):
         assert peers.locate(host) == path
+
+
+def test_a_method_that_only_falcon_knows_is_refused_as_any_other():
+    status, _, body = _call(_broken_app(), "/api/v1/vmm.ping", "WEBSOCKET")
+    assert status == 400
+    assert b'"code":"invalid_request"' in body

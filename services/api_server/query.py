@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The query parameters a route takes; any other is a mistake that is told, not ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from api_server.failure import failure
+from ipc_protocol.errors import ErrorCode
+
+__all__ = ["Parameter", "read_query"]
+
+_MOST = 16
+_SHOWN = 80
+
+
+class Parameter(NamedTuple):
+    """One of a fixed set of words; the first stands when none is given."""
+
+    name: str
+    choices: tuple[str, ...]
+    description: str
+
+
+def read_query(text: str, parameters: Iterable[Parameter]) -> Mapping[str, str]:
+    """Return the value of every parameter, in ``text`` or by default."""
+    known = {each.name: each for each in parameters}
+    found: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST)
+    except ValueError as ex:
+        raise _refusal(f"there are more than {_MOST} query parameters") from ex
+    for name, value in pairs:
+        parameter = known.get(name)
+        if parameter is None:
+            taken = ", ".join(known) or "none"
+            raise _refusal(
+                f"there is no query parameter {name[:_SHOWN]!a} here (known here: {taken})"
+            )
+        if value not in parameter.choices:
+            raise _refusal(
+                f"the query parameter {name} is {' or '.join(parameter.choices)}, "
+                f"not {value[:_SHOWN]!a}"
+            )
+        if name in found:
+            raise _refusal(f"the query parameter {name} is given twice")
+        found[name] = value
+    return {name: found.get(name, each.choices[0]) for name, each in known.items()}
+
+
+def _refusal(message: str) -> Exception:
+    return failure(ErrorCode.INVALID_REQUEST, message)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request, and what is found out about it on its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import falcon
+from falcon.util.structures import Context
+
+from api_server.routes import Route
+
+__all__ = ["Request", "RequestContext"]
+
+
+class RequestContext(Context):
+    """Whole from the start: Falcon may refuse a request before any middleware has seen it."""
+
+    request_id: str = ""
+    route: Route | None = None
+    query: Mapping[str, str] = MappingProxyType({})
+    """Every query parameter of the route."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+
+
+class Request(falcon.Request):
+    """A request whose context is typed."""
+
+    context_type = RequestContext
+    context: RequestContext

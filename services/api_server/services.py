@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one server has beside its routes, for every part that answers a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from api_server.peers import Peers
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Made once, before the fork; each holds back with threads and connections until needed."""
+
+    peers: Peers
+    """The workers of this host."""
