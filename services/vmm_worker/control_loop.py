@@ -23,6 +23,7 @@ from kvm_shim import Event, ShimError
 from vmm_worker.events import NOTES, note
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
+from vmm_worker.metrics import OperationTimes, worker_metrics
 from vmm_worker.operations import Job, Operations
 from vmm_worker.signals import Signals
 from vmm_worker.vm import Vm
@@ -66,6 +67,7 @@ class ControlLoop:
         self._shutdown_timeout = shutdown_timeout
         self._exit_with_guest = exit_with_guest
         self._operations = Operations()
+        self._times = OperationTimes()
         self._poller = zmq.Poller()
         for source in (server.socket, signals.fd, self._operations.done_fd):
             self._poller.register(source, zmq.POLLIN)
@@ -112,7 +114,7 @@ class ControlLoop:
             if incoming is None:
                 return
             if incoming.signature.reads:
-                self._answer(incoming, outcome(partial(self._vmm.read, incoming.operation)))
+                self._answer(incoming, outcome(partial(self._read, incoming.operation)))
             else:
                 self._begin(incoming)
 
@@ -168,8 +170,12 @@ class ControlLoop:
 
     # ---- requests ----------------------------------------------------------
 
+    def _read(self, operation: Operation) -> object:
+        if operation is Operation.VMM_METRICS:
+            return worker_metrics(self._vmm.standing, self._server.counters, self._times)
+        return self._vmm.read(operation)
+
     def _begin(self, incoming: Incoming) -> None:
-        received_ns = time.monotonic_ns()
         operation = incoming.operation
 
         def run() -> None:
@@ -182,7 +188,7 @@ class ControlLoop:
                     ErrorCode.VMM_TIMEOUT,
                     f"{operation}: its caller's deadline passed before its turn came",
                 )
-            self._vmm.change(operation, incoming.body, received_ns)
+            self._vmm.change(operation, incoming.body, incoming.received_ns)
             if operation is Operation.VMM_SHUTDOWN:
                 self.stopping = True
 
@@ -194,11 +200,14 @@ class ControlLoop:
         try:
             self._operations.submit(Job(run, done, operation))
         except VmFailure as ex:
-            self._server.fail(incoming, ex.error)
+            self._answer(incoming, ex.error)
 
     def _answer(self, incoming: Incoming, result: object) -> None:
-        if isinstance(result, VmError):
-            self._server.fail(incoming, result)
+        error = result if isinstance(result, VmError) else None
+        seconds = (time.monotonic_ns() - incoming.received_ns) / 1e9
+        self._times.note(incoming.operation, seconds, None if error is None else error.code)
+        if error is not None:
+            self._server.fail(incoming, error)
         else:
             self._server.reply(incoming, result)
 

@@ -30,6 +30,7 @@ _unpaused = ErrorCode.VM_NOT_PAUSED
 _ROWS: Final[dict[Operation, tuple[ErrorCode | None, ...]]] = {
     # ...................... nothing  Created   Running    Paused    Shutdown
     Operation.VMM_PING: (_ok, _ok, _ok, _ok, _ok),
+    Operation.VMM_METRICS: (_ok, _ok, _ok, _ok, _ok),
     Operation.VMM_SHUTDOWN: (_ok, _ok, _ok, _ok, _ok),
     Operation.VM_CREATE: (_ok, _exists, _exists, _exists, _exists),
     Operation.VM_DELETE: (_ok, _ok, _ok, _ok, _ok),

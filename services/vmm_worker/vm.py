@@ -18,6 +18,7 @@ from vmm_worker.devices.kinds import Installed, shown, wanted_devices
 from vmm_worker.devices.terminal import Terminal, open_terminal
 from vmm_worker.machine.build import Machine, build_machine
 from vmm_worker.machine.host import host_errors
+from vmm_worker.process import private_memory
 
 if TYPE_CHECKING:
     from vmm_worker.devices.balloon import Balloon
@@ -44,6 +45,7 @@ class Vm:
         self._devices: tuple[Installed, ...] = ()
         self._requested_ns = 0
         self._built_ns = 0
+        self._own_memory = private_memory()
         self.machine: Machine | None = None
         """The machine of the present boot."""
         self.stopped = False
@@ -152,6 +154,13 @@ class Vm:
             if self.machine is machine:
                 raise
             return 0  # It was closed meanwhile by an operation.
+
+    @property
+    def resident(self) -> int:
+        """Bytes of the guest's RAM that are in the host's, and what the process itself grew."""
+        if self.machine is None:
+            return 0
+        return min(max(private_memory() - self._own_memory, 0), self._config.memory.size)
 
     def resize(self, config: VmConfig) -> None:
         """Take over a configuration whose balloon may have another size."""

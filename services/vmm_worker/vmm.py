@@ -49,6 +49,13 @@ class Standing(NamedTuple):
     last_panic: GuestStop | None = None
     """Since the last boot."""
 
+    @property
+    def memory_actual_size(self) -> int:
+        """Bytes of RAM that the guest has: what it was given less what its balloon holds."""
+        if self.config is None:
+            return 0
+        return self.config.memory.size - (0 if self.vm is None else self.vm.ballooned)
+
 
 class GuestReboot(NamedTuple):
     """A guest's wish to be booted again."""
@@ -197,14 +204,12 @@ class Vmm:
         config, state = standing.config, standing.state
         if config is None or state is None:
             raise RuntimeError("a VM without a configuration")
-        ballooned = 0
         if standing.vm is not None:
-            ballooned = standing.vm.ballooned
             config = standing.vm.shown_config
         return VmInfo(
             config=config,
             state=state,
-            memory_actual_size=config.memory.size - ballooned,
+            memory_actual_size=standing.memory_actual_size,
             boots=standing.boots,
             last_stop=standing.last_stop,
             last_panic=standing.last_panic,

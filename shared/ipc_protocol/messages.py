@@ -10,6 +10,7 @@ import msgspec
 
 from ipc_protocol.config import MemorySize, VcpuCount, VmConfig
 from ipc_protocol.config_devices import BalloonSize
+from ipc_protocol.metrics import IpcMetrics, OperationMetrics, ProcessMetrics
 
 __all__ = [
     "SIGNATURES",
@@ -20,6 +21,7 @@ __all__ = [
     "VmResize",
     "VmState",
     "VmmPing",
+    "WorkerMetrics",
 ]
 
 
@@ -28,6 +30,7 @@ class Operation(StrEnum):
 
     VMM_PING = "vmm.ping"
     VMM_SHUTDOWN = "vmm.shutdown"
+    VMM_METRICS = "vmm.metrics"
     VM_CREATE = "vm.create"
     VM_BOOT = "vm.boot"
     VM_INFO = "vm.info"
@@ -101,6 +104,28 @@ VmCounters = dict[str, dict[str, int]]
 """``vm.counters``: device id -> counter name -> value."""
 
 
+class WorkerMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``vmm.metrics``: what the worker and its VM did and use since their start.
+
+    An operation among the processes: over HTTP it is part of what Prometheus is told.
+    """
+
+    process: ProcessMetrics
+    ipc: IpcMetrics
+    operations: dict[Operation, OperationMetrics]
+    """Those that were asked for."""
+    counters: VmCounters
+    """As ``vm.counters`` has them; none while the VM is not booted."""
+    state: VmState | None = None
+    """``None`` while there is no VM."""
+    boots: int = 0
+    """How often the VM was booted, guest reboots included."""
+    memory_actual_size: int = 0
+    """Bytes of RAM that the guest has."""
+    memory_resident: int = 0
+    """Bytes of it that are in the host's RAM: what the process has had more since the boot."""
+
+
 class Signature(NamedTuple):
     """What an operation takes and gives; ``None`` is nothing."""
 
@@ -115,6 +140,7 @@ class Signature(NamedTuple):
 SIGNATURES: dict[Operation, Signature] = {
     Operation.VMM_PING: Signature(None, VmmPing, reads=True, timeout=5.0),
     Operation.VMM_SHUTDOWN: Signature(None, None, reads=False, timeout=30.0),
+    Operation.VMM_METRICS: Signature(None, WorkerMetrics, reads=True, timeout=5.0),
     Operation.VM_CREATE: Signature(VmConfig, None, reads=False, timeout=10.0),
     Operation.VM_BOOT: Signature(None, None, reads=False, timeout=60.0),
     Operation.VM_INFO: Signature(None, VmInfo, reads=True, timeout=5.0),

@@ -58,6 +58,8 @@ class Incoming:
     """As the operation's signature says."""
     deadline_ns: int
     """When the caller stops waiting, in ``CLOCK_MONOTONIC``."""
+    received_ns: int
+    """When it was read, in ``CLOCK_MONOTONIC``."""
     id: bytes = field(repr=False)
     peer: bytes = field(repr=False)
     context: Context = NO_CONTEXT
@@ -152,6 +154,7 @@ class Server:
             operation=request.operation,
             body=request.body,
             deadline_ns=request.deadline_ns,
+            received_ns=time.monotonic_ns(),
             id=request.id,
             peer=peer,
             context=request.context,

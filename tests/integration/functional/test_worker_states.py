@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ipc_protocol.errors import VmFailure
-from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmmPing, VmState
+from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmmPing, VmState, WorkerMetrics
 from tests.support.guests import build
 from tests.support.processes import Worker, start_worker, vm_config
 
@@ -36,6 +36,7 @@ AFTER: dict[tuple[VmState | None, Operation], VmState | None] = {
     **{(state, Operation.VM_RESIZE): state for state in VmState},
     **{(state, Operation.VM_DELETE): NOTHING for state in STATES},
     **{(state, Operation.VMM_PING): state for state in STATES},
+    **{(state, Operation.VMM_METRICS): state for state in STATES},
 }
 """The state that follows; what is not here is refused and changes nothing."""
 
@@ -123,6 +124,9 @@ def test_cell(shared: Shared, state: VmState | None, operation: Operation) -> No
             assert value.memory_actual_size == 16 << 20
         case Operation.VM_COUNTERS:
             assert "__vcpu0" in value
+        case Operation.VMM_METRICS:
+            assert isinstance(value, WorkerMetrics)
+            assert value.state == state
         case _:
             assert value is None
     assert state_of(worker) == AFTER[state, operation]

@@ -285,7 +285,7 @@ def test_a_request_knows_its_deadline_and_signature(path: Path) -> None:
         assert incoming.signature is SIGNATURES[Operation.VM_PAUSE]
         assert incoming.body is None
         assert not incoming.expired
-        assert Incoming(Operation.VM_PAUSE, None, 1, b"", b"").expired
+        assert Incoming(Operation.VM_PAUSE, None, 1, 0, b"", b"").expired
         assert server.receive() is None
         peer.close()
 

@@ -13,13 +13,13 @@ from vmm_worker.transitions import STATES, TABLE, check
 
 # Written down a second time, and by state, on purpose.
 ALLOWED = {
-    None: "vmm.ping vmm.shutdown vm.create vm.delete",
-    VmState.CREATED: "vmm.ping vmm.shutdown vm.info vm.boot vm.delete vm.resize",
-    VmState.RUNNING: "vmm.ping vmm.shutdown vm.info vm.counters vm.pause vm.shutdown vm.reboot "
-    "vm.delete vm.power-button vm.nmi vm.resize",
-    VmState.PAUSED: "vmm.ping vmm.shutdown vm.info vm.counters vm.resume vm.shutdown vm.reboot "
-    "vm.delete vm.power-button vm.nmi vm.resize",
-    VmState.SHUTDOWN: "vmm.ping vmm.shutdown vm.info vm.boot vm.delete vm.resize",
+    None: "vmm.ping vmm.metrics vmm.shutdown vm.create vm.delete",
+    VmState.CREATED: "vmm.ping vmm.metrics vmm.shutdown vm.info vm.boot vm.delete vm.resize",
+    VmState.RUNNING: "vmm.ping vmm.metrics vmm.shutdown vm.info vm.counters vm.pause vm.shutdown "
+    "vm.reboot vm.delete vm.power-button vm.nmi vm.resize",
+    VmState.PAUSED: "vmm.ping vmm.metrics vmm.shutdown vm.info vm.counters vm.resume vm.shutdown "
+    "vm.reboot vm.delete vm.power-button vm.nmi vm.resize",
+    VmState.SHUTDOWN: "vmm.ping vmm.metrics vmm.shutdown vm.info vm.boot vm.delete vm.resize",
 }
 REFUSED = {
     None: dict.fromkeys(Operation, "vm_not_created"),
