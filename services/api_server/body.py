@@ -18,6 +18,9 @@ __all__ = ["MAX_BODY", "Stream", "check_media_type", "parse_json", "read_body"]
 MAX_BODY = 4 << 20
 """Bytes; the same bound as Cloud Hypervisor's."""
 
+MAX_VALUES = 1 << 18
+"""JSON values; 4 MiB of ``[[],[],...`` would take dozens of times their size in memory."""
+
 # RFC 6839 section 3.1 has the structured suffix. The form type is what curl says when it is
 # told nothing, whatever it sends.
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.+-]+\+json|x-www-form-urlencoded)")
@@ -70,6 +73,11 @@ def check_media_type(content_type: str | None, content_encoding: str | None) -> 
 
 def parse_json(body: bytes) -> Any:
     """Parse a body that must be one JSON document (RFC 8259), and an unambiguous one."""
+    # Each value but the first comes after one of these.
+    if sum(map(body.count, (b",", b"[", b"{", b":"))) > MAX_VALUES:
+        raise failure(
+            ErrorCode.PAYLOAD_TOO_LARGE, f"the request body has more than {MAX_VALUES} JSON values"
+        )
     try:
         document = msgspec.json.decode(body)
         json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)

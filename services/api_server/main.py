@@ -105,7 +105,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=_seconds,
         default=10.0,
         metavar="SECONDS",
-        help="how long a client may be silent within a request (default: %(default)s)",
+        help="how long a client may take for a request or an answer (default: %(default)s)",
     )
     parser.add_argument(
         "--log-level",

@@ -40,7 +40,7 @@ class Server(BaseApplication):
         socket_path: Where to listen; a stale socket there is replaced.
         services: What the application answers from.
         threads: How many requests may wait for workers at a time.
-        client_timeout: Seconds for which a client may be silent in the middle of a request.
+        client_timeout: Seconds that a client may take to send a request or to read an answer.
 
     Raises:
         VmFailure: ``host_resource``, the path cannot be listened on.

@@ -1,54 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that serves: gunicorn's threaded worker with Velum's error pages and limits."""
+"""The process that serves: gunicorn's threaded worker, whose threads do not wait for clients.
+
+The polling thread collects requests and sends on answers; a thread of the pool has a connection
+only while a whole request of it is at work. So clients that send or read slowly, or not at all,
+cost no thread, whatever their number; requests that only a reader can tell the end of have a few
+threads of their own. When there are too many connections, one that waits is closed for each new.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import select
 import selectors
 import socket
-import struct
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
-from gunicorn.http.parser import RequestParser
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from api_server import problem, request_ids
+from api_server.connection import Connection
 from api_server.failure import explain, failure
 from ipc_protocol.errors import ErrorCode
 
 __all__ = ["ApiWorker"]
 
 SERVER_NAME = "Velum API"
-_DRAIN = 16
-"""Reads of 64 KiB after which a client that goes on sending gets its reset."""
 LINGER_MS = 2
 """How long a thread waits for the next request of the client it has just answered."""
+LONG_SHARE = 4
+"""One thread in this many, on top of the others, is for requests that are read by a thread."""
+LONG_PATIENCE = 6
+"""How many times the client's timeout such a request may take altogether."""
+_LOOK = 0.25
+"""Seconds between two looks at who has taken too long."""
 
 # gunicorn has no setting for the Server header; each Response copies this global.
 wsgi.SERVER = SERVER_NAME  # type: ignore[attr-defined] # imported there, so not in its stub
-
-
-class _Connection(TConn):
-    """A connection that ends without waiting for its client."""
-
-    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
-        """Close; ``graceful`` if what was sent is to be read by the client.
-
-        On a UNIX socket it can always be read, but its end is a reset instead of an end of file
-        while there is input that nobody has read. gunicorn would wait two seconds for the client
-        here, on the thread that polls for all.
-        """
-        with contextlib.suppress(OSError):
-            self.sock.setblocking(False)  # noqa: FBT003
-            for _ in range(_DRAIN if graceful else 0):
-                if not self.sock.recv(1 << 16):
-                    break
-        self.sock.close()
 
 
 class ApiWorker(ThreadWorker):
@@ -57,15 +49,30 @@ class ApiWorker(ThreadWorker):
     lifeline: tuple[int, int] | None = None
     """A pipe whose writing end only the parent keeps: end of file means that it died."""
     client_timeout = 10.0
-    """Seconds without a byte after which a client in the middle of a request is given up."""
+    """Seconds that a client may take for a request or for reading an answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parked: dict[Connection, None] = {}
+        """Those that the polling thread has, longest first."""
+        self._reading: set[Connection] = set()
+        """Those of long requests, which a thread has."""
+        self._next_look = 0.0
+
+    def init_process(self) -> None:
+        """Serve; called in the child, after the fork."""
+        threads = max(1, self.cfg.threads // LONG_SHARE)
+        self._long_pool = ThreadPoolExecutor(threads, "long")
+        super().init_process()
 
     def run(self) -> None:
-        """Serve. Called in the child, after the fork."""
+        """Serve until told to stop."""
         if self.lifeline is not None:
             reading, writing = self.lifeline
             os.close(writing)
             self.poller.register(reading, selectors.EVENT_READ, self._parent_died)
         super().run()
+        self._long_pool.shutdown(wait=False)
 
     @staticmethod
     def _parent_died(_fileobj: int) -> None:
@@ -73,48 +80,145 @@ class ApiWorker(ThreadWorker):
         os._exit(1)
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection and wait for its first bytes, which no thread has to do."""
+        """Accept a connection, and close another one if there are too many."""
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        # The kernel's timeouts, because gunicorn sets and unsets Python's.
-        seconds, rest = divmod(self.client_timeout, 1)
-        limit = struct.pack("@ll", int(seconds), int(rest * 1e6))
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        conn = _Connection(self.cfg, client, address, listener.getsockname())
-        conn.set_timeout()
+        conn = Connection(
+            self.cfg, client, address, listener.getsockname(), patience=self.client_timeout
+        )
         self.nr_conns += 1
-        self.pending_conns.append(conn)
-        readable = functools.partial(self.on_pending_socket_readable, conn)
-        self.poller.register(client, selectors.EVENT_READ, readable)
+        if self.nr_conns >= self.worker_connections and self._parked:
+            # Who has been served before may have good reasons to come back.
+            self._drop(min(self._parked, key=lambda each: (each.served > 0, each.since)))
+        self._settle(conn)
 
-    def handle(self, conn: TConn) -> Any:
-        """Serve the requests of a connection, on a thread of the pool.
+    def _settle(self, conn: Connection) -> None:
+        """Send a connection that nobody is with on: to its client, a thread, or its end."""
+        if conn.behind:
+            self._park(conn, selectors.EVENT_WRITE)
+        elif not conn.open:
+            self._end(conn)
+        elif conn.ready:
+            self.enqueue_req(conn)
+        else:
+            self._park(conn, selectors.EVENT_READ)
 
-        Between two requests gunicorn hands the connection to the polling thread and gets it back
-        on another thread, four switches that cost more than most requests. So the thread stays
-        with its client for a moment, unless another one waits for a thread.
+    def _park(self, conn: Connection, events: int) -> None:
+        idle = events == selectors.EVENT_READ and not conn.started
+        conn.since = time.monotonic()
+        conn.deadline = conn.since + (self.cfg.keepalive if idle else self.client_timeout)
+        self._parked[conn] = None
+        self.poller.register(conn.sock, events, functools.partial(self._on_event, conn))
+
+    def _unpark(self, conn: Connection) -> None:
+        del self._parked[conn]
+        self.poller.unregister(conn.sock)
+
+    def _on_event(self, conn: Connection, _fileobj: object) -> None:
+        if conn not in self._parked:
+            return  # closed since the poller saw it
+        begun = conn.started
+        try:
+            if conn.behind:
+                conn.send_on()
+                progress = not conn.behind
+            else:
+                conn.receive()
+                # What trickles in does not buy time.
+                progress = conn.ready or not conn.open or not begun
+        except OSError:
+            self._drop(conn)
+            return
+        if progress:
+            self._unpark(conn)
+            self._settle(conn)
+
+    def _drop(self, conn: Connection) -> None:
+        self._unpark(conn)
+        conn.open = False
+        self._end(conn)
+
+    def _end(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        conn.close(graceful=True)
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection with a request to a thread."""
+        pool = self.tpool
+        if conn.long:
+            pool = self._long_pool
+            conn.deadline = float("inf")
+            self._reading.add(conn)
+        request: Future[Any] = pool.submit(self.handle, conn)
+        request.add_done_callback(
+            lambda done: self.method_queue.defer(self.finish_request, conn, done)
+        )
+
+    def handle(self, conn: Any) -> Any:
+        """Serve the requests of a connection, on a thread of a pool.
+
+        Between two requests the connection goes to the polling thread and from there to another
+        thread, four switches that cost more than most requests. So the thread stays with its
+        client for a moment, unless another one waits for a thread.
         """
-        keep = super().handle(conn)
-        while keep is True and self.alive and self._next_request_comes(conn):
-            keep = super().handle(conn)
-        return keep
+        while True:
+            if conn in self._reading:
+                conn.deadline = time.monotonic() + LONG_PATIENCE * self.client_timeout
+            conn.hand_over()
+            keep = super().handle(conn) is True
+            conn.send_on()
+            if not keep:
+                return False
+            conn.take_back()
+            if not (self.alive and self._next_request_comes(conn)):
+                return True
 
-    def _next_request_comes(self, conn: TConn) -> bool:
-        parser = conn.parser
-        served = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
-        # What was read ahead is for finish_request() to find.
-        if (
-            served > self.cfg.threads
-            or not isinstance(parser, RequestParser)
-            or parser.unreader.buf.getvalue()
-        ):
+    def _next_request_comes(self, conn: Connection) -> bool:
+        if self.nr_conns - len(self._parked) > self.cfg.threads or conn.behind:
             return False
-        poll = select.poll()
-        poll.register(conn.sock, select.POLLIN)
-        return bool(poll.poll(LINGER_MS))
+        if not conn.ready:
+            poll = select.poll()
+            poll.register(conn.sock, select.POLLIN)
+            if not poll.poll(LINGER_MS):
+                return False
+            conn.receive()
+        return conn.ready and not conn.long
+
+    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
+        """Take a connection back from its thread; called on the polling thread."""
+        self._reading.discard(conn)
+        if fs.cancelled() or fs.exception() is not None:
+            self._end(conn)
+            return
+        conn.open = conn.open and fs.result()
+        self._settle(conn)
+
+    def murder_pending(self) -> None:
+        """Give up the clients that took too long; called after each event."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK
+        for conn in [each for each in self._parked if each.deadline < now]:
+            if conn.started and not conn.behind:
+                conn.end_input()
+            else:
+                self._drop(conn)
+        for conn in self._reading:
+            if conn.deadline < now:
+                conn.end_input()
+
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
+        """Close what waits, at the end; in between ``murder_pending`` looks at all there are."""
+        if force:
+            for conn in list(self._parked):
+                self._drop(conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        for conn in self._parked:
+            conn.deadline = min(conn.deadline, deadline)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer a request that did not reach the application as HTTP."""
