@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON Schema (2020-12) of the messages, from their types and the docstrings in them.
+
+For documents and for editors: no process that serves requests loads it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from itertools import pairwise
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+
+from ipc_protocol.config import VmConfig
+from ipc_protocol.unsupported import UNSUPPORTED, Node
+from ipc_protocol.validation import PARSERS
+
+__all__ = ["NOT_SUPPORTED", "Schema", "components", "config_schema", "prose"]
+
+Schema: TypeAlias = dict[str, Any]
+
+NOT_SUPPORTED: Final = "x-not-supported"
+"""Marks a field that may only be given with a value that asks for nothing."""
+
+_INT32: Final = range(-(1 << 31), 1 << 31)
+_INNER: Final = ("item_type", "key_type", "value_type")
+_NULL: Final = {"type": "null"}
+_NO_NUL: Final = r"^[^\u0000]*$"
+_TYPES: Final[dict[type, str]] = {
+    type(None): "null",
+    bool: "boolean",
+    int: "integer",
+    str: "string",
+    list: "array",
+}
+
+
+def config_schema() -> Schema:
+    """Return the schema of a configuration file, whole in one document."""
+    _, found = components([VmConfig], "#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found.pop(VmConfig.__name__),
+        "title": "The configuration of a Velum VM",
+        "$defs": found,
+    }
+
+
+def components(types: Iterable[Any], ref_template: str) -> tuple[list[Schema], dict[str, Schema]]:
+    """Return a schema for each type, and those that they refer to by name.
+
+    Args:
+        types: Any types of ``ipc_protocol.messages`` and the like.
+        ref_template: How a reference looks, with ``{name}`` in it.
+    """
+    types = list(types)
+    roots, found = msgspec.json.schema_components(types, ref_template=ref_template)
+    requests = {cls.__name__ for cls in _classes(PARSERS)}
+    for cls in _classes(types):
+        schema = found[cls.__name__]
+        _describe(schema, cls)
+        if issubclass(cls, Enum):
+            # As they are written, which is an order; msgspec sorts.
+            schema["enum"] = [each.value for each in cls]
+            schema["type"] = "string"
+        else:
+            for name, field in schema["properties"].items():
+                schema["properties"][name] = _field(field, request=cls.__name__ in requests)
+    if VmConfig.__name__ in found:
+        _add_unsupported(found, found[VmConfig.__name__], UNSUPPORTED)
+    return [_field(root, request=False) for root in roots], found
+
+
+def prose(docstring: str) -> str:
+    """Return a docstring as it is read outside of Python: one line a paragraph, in Markdown."""
+    paragraphs = inspect.cleandoc(docstring).replace("``", "`").split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs)
+
+
+def _classes(types: Iterable[Any]) -> Iterator[type]:
+    """Find every struct and enum in some types, each once."""
+    seen: set[type] = set()
+    left = list(msgspec.inspect.multi_type_info(list(types)))
+    while left:
+        kind = left.pop()
+        cls = getattr(kind, "cls", None)
+        if cls is not None:
+            if cls in seen:
+                continue
+            seen.add(cls)
+            yield cls
+        left += [field.type for field in getattr(kind, "fields", ())]
+        left += [getattr(kind, name) for name in _INNER if hasattr(kind, name)]
+        left += getattr(kind, "types", ())
+
+
+def _describe(schema: Schema, cls: type) -> None:
+    """Say what a type and each of its fields is, from the docstrings."""
+    if cls.__doc__:
+        schema["description"] = prose(cls.__doc__)
+    documented = _attributes(cls)
+    if issubclass(cls, Enum):
+        values = {each.value: documented.get(each.name) for each in cls}
+        lines = [f"* `{value}`: {text}" for value, text in values.items() if text]
+        schema["description"] = "\n".join([schema.get("description", ""), *lines]).strip()
+        return
+    for field in msgspec.structs.fields(cast(type[msgspec.Struct], cls)):
+        if text := documented.get(field.name):
+            schema["properties"][field.encode_name]["description"] = text
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Read the docstrings below the attributes of a class and of those it is made from."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        if each.__module__.partition(".")[0] not in {"ipc_protocol", "api_server"}:
+            continue
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        body = cast(ast.ClassDef, definition).body
+        for statement, following in pairwise(body):
+            match statement, following:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name))
+                    | ast.Assign(targets=[ast.Name(id=name)]),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = prose(text)
+    return found
+
+
+def _field(schema: Schema, *, request: bool) -> Schema:
+    """Return the schema of a value as it is on the wire, of which msgspec knows a part."""
+    result = dict(schema)
+    others = [each for each in result.pop("anyOf", ()) if each != _NULL]
+    if len(others) == 1:
+        result = {**others[0], **result}
+    default = result.pop("default", None)  # Absent is what null means.
+    if isinstance(default, dict):
+        default = {name: value for name, value in default.items() if value is not None}
+    if default is not None:
+        result["default"] = list(default) if isinstance(default, tuple) else default
+    match result.get("type"):
+        case "integer":
+            bounded = result.get("maximum", _INT32.stop) in _INT32
+            result["format"] = "int32" if bounded else "int64"
+        case "string" if request and "enum" not in result:
+            result["pattern"] = _NO_NUL
+        case "array":
+            result["items"] = _field(result["items"], request=request)
+        case "object" if "additionalProperties" in result:
+            inner = result["additionalProperties"]
+            result["additionalProperties"] = _field(inner, request=request)
+    # In a request an array may be null as well, as in the specification's server.
+    if others or (request and result.get("type") == "array"):
+        return _or_null(result)
+    return result
+
+
+def _or_null(schema: Schema) -> Schema:
+    if "$ref" in schema:
+        return {"anyOf": [{"$ref": schema.pop("$ref")}, _NULL], **schema}
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _add_unsupported(
+    found: Mapping[str, Schema], schema: Schema, nodes: Mapping[str, Node]
+) -> None:
+    """Add the fields of the specification that are not built, with what may be given."""
+    for name, node in nodes.items():
+        present = schema["properties"].get(name)
+        if present is None:
+            schema["properties"][name] = _unsupported(node)
+        elif not isinstance(node, tuple):
+            _add_unsupported(found, _resolve(found, present), node)
+
+
+def _resolve(found: Mapping[str, Schema], field: Schema) -> Schema:
+    """Follow the one reference in a field: its own, its elements', or that of what is not null."""
+    for inner in (field, field.get("items", {}), *field.get("anyOf", ())):
+        if "$ref" in inner:
+            return found[inner["$ref"].rpartition("/")[2]]
+    raise ValueError(f"no reference in {field}")
+
+
+def _unsupported(node: Node) -> Schema:
+    if not isinstance(node, tuple):
+        return {
+            "type": ["object", "null"],
+            "properties": {name: _unsupported(each) for name, each in node.items()},
+            "additionalProperties": False,
+            "description": "Not supported yet: only what asks for nothing may be given.",
+            NOT_SUPPORTED: True,
+        }
+    kinds = list(dict.fromkeys(_TYPES[type(value)] for value in node))
+    schema: Schema = {"type": kinds[0] if len(kinds) == 1 else sorted(kinds, key="null".__eq__)}
+    if "array" in kinds:
+        schema["maxItems"] = 0
+    else:
+        schema["enum"] = list(node)
+    schema["description"] = "Not supported yet: leave it out."
+    schema[NOT_SUPPORTED] = True
+    return schema
