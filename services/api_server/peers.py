@@ -12,7 +12,7 @@ from api_server.hosts import vm_name
 from ipc_protocol.client import Client
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
-from ipc_protocol.names import ipc_path
+from ipc_protocol.names import IPC_SUFFIX, ipc_path, is_name
 
 __all__ = ["Peers"]
 
@@ -63,8 +63,23 @@ class Peers:
             raise VmFailure(ErrorCode.VM_UNKNOWN, f"there is no VM of the name {name!r}")
         return path
 
-    def call(self, path: Path, operation: Operation, body: object) -> Any:
+    def everyone(self) -> dict[str, Path]:
+        """Return the socket of each worker that there is, by the name of its VM."""
+        if self._pinned is not None:
+            return {self._pinned.stem: self._pinned}
+        found = sorted(self._runtime_dir.glob(f"*{IPC_SUFFIX}"))
+        return {path.stem: path for path in found if is_name(path.stem) and _is_there(path)}
+
+    def call(
+        self, path: Path, operation: Operation, body: object, *, timeout: float | None = None
+    ) -> Any:
         """Have the worker at a path do something, and return its answer.
+
+        Args:
+            path: Its socket.
+            operation: What to do.
+            body: What the operation's signature asks for.
+            timeout: Seconds to wait, if not as for every other call.
 
         Raises:
             VmFailure: The worker's own error, ``vmm_unavailable`` or ``vmm_timeout``.
@@ -74,7 +89,7 @@ class Peers:
             if client is None:
                 client = self._clients[path] = Client(path)
         try:
-            return client.call(operation, body, timeout=self._timeout)
+            return client.call(operation, body, timeout=timeout or self._timeout)
         finally:
             # A worker that ends takes its socket along; calls under way outlive this.
             if not _is_there(path):

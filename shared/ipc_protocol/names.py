@@ -9,7 +9,15 @@ from pathlib import Path
 
 from ipc_protocol.errors import ErrorCode, VmFailure
 
-__all__ = ["MAX_PATH_BYTES", "RUNTIME_DIR", "check_name", "endpoint", "ipc_path"]
+__all__ = [
+    "IPC_SUFFIX",
+    "MAX_PATH_BYTES",
+    "RUNTIME_DIR",
+    "check_name",
+    "endpoint",
+    "ipc_path",
+    "is_name",
+]
 
 RUNTIME_DIR = os.environ.get("VELUM_RUNTIME_DIR", "/run/velum")
 """Where sockets live unless a command line says otherwise."""
@@ -17,7 +25,15 @@ RUNTIME_DIR = os.environ.get("VELUM_RUNTIME_DIR", "/run/velum")
 MAX_PATH_BYTES = 107
 """``sun_path`` of unix(7) has 108 bytes, the last for the NUL."""
 
+IPC_SUFFIX = ".ipc"
+"""What follows the name of a VM in the file name of its worker's socket."""
+
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a VM can have this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:
@@ -29,7 +45,7 @@ def check_name(name: str) -> str:
     Raises:
         VmFailure: ``vm_unknown``, as no VM can have such a name.
     """
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise VmFailure(
             ErrorCode.VM_UNKNOWN,
             f"{name[:80]!a} cannot be the name of a VM: a name is 1 to 63 of a-z, 0-9 and '-', "
@@ -40,7 +56,7 @@ def check_name(name: str) -> str:
 
 def ipc_path(runtime_dir: str | os.PathLike[str], name: str) -> Path:
     """Return the socket path of the worker that runs the VM of that name."""
-    return Path(runtime_dir) / f"{check_name(name)}.ipc"
+    return Path(runtime_dir) / f"{check_name(name)}{IPC_SUFFIX}"
 
 
 def endpoint(path: str | os.PathLike[str]) -> str:
