@@ -3,33 +3,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-import time
-from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-from api_server.logfmt import logfmt
+from api_server.log_lines import LogFormat, encoder, timestamp
 from api_server.request_ids import current_id
 
-__all__ = ["GunicornLog", "LogFormat", "StructuredFormatter", "configure", "timestamp"]
-
-
-class LogFormat(StrEnum):
-    """How a line looks."""
-
-    LOGFMT = "logfmt"
-    JSON = "json"
-
-
-def timestamp(seconds: float) -> str:
-    """Return a moment since the epoch as RFC 3339 has it, in UTC and to the millisecond."""
-    whole, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03d}Z"
+__all__ = ["GunicornLog", "StructuredFormatter", "configure"]
 
 
 class StructuredFormatter(logging.Formatter):
@@ -40,9 +23,7 @@ class StructuredFormatter(logging.Formatter):
 
     def __init__(self, form: LogFormat) -> None:
         super().__init__()
-        self._encode: Callable[[Mapping[str, object]], str] = (
-            logfmt if form is LogFormat.LOGFMT else _json
-        )
+        self._encode = encoder(form)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -67,12 +48,6 @@ def configure(level: str, form: LogFormat = LogFormat.LOGFMT) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-
-
-def _json(fields: Mapping[str, object]) -> str:
-    given = {key: value for key, value in fields.items() if value is not None}
-    # In ASCII: a path of the host may have bytes that are not UTF-8.
-    return json.dumps(given, default=str)
 
 
 class GunicornLog(Logger):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from api_server import logs
-from api_server.logs import LogFormat
+from api_server.log_lines import LogFormat
 from api_server.peers import Peers
 from api_server.server import Server
 from api_server.services import Services

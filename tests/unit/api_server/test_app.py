@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from api_server.app import create_app
-from api_server.logs import LogFormat, StructuredFormatter
+from api_server.log_lines import LogFormat
+from api_server.logs import StructuredFormatter
 from api_server.peers import Peers
 from api_server.services import Services
 from ipc_protocol.errors import ErrorCode, VmFailure

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from api_server.logfmt import logfmt
+from api_server.log_lines import logfmt, timestamp
+
+
+def test_a_moment_is_told_in_utc_to_the_millisecond():
+    assert timestamp(1_000_000_000.9996) == "2001-09-09T01:46:40.999Z"
+    assert timestamp(0) == "1970-01-01T00:00:00.000Z"
 
 
 def test_plain_values_are_bare_and_others_are_quoted():
