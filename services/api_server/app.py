@@ -8,6 +8,8 @@ from http import HTTPStatus
 import falcon
 
 from api_server import problem
+from api_server.audit import Audit
+from api_server.authorization import Authorization, Identification
 from api_server.failure import explain, failure
 from api_server.handlers import Handler
 from api_server.request import Request
@@ -49,7 +51,14 @@ def create_app(services: Services) -> falcon.App[Request, falcon.Response]:
     """Build the WSGI application that answers from these."""
     app = falcon.App(request_type=Request, cors_enable=False)
     # Before an answer they run in this order, after it in the reverse one.
-    for middleware in (RequestIds(), RequestLog(), Routing()):
+    for middleware in (
+        RequestIds(),
+        RequestLog(),
+        Audit(services.audit),
+        Identification(services.access),
+        Routing(),
+        Authorization(),
+    ):
         app.add_middleware(middleware)
     app.add_sink(Handler(services), r"")
     for kind in (Exception, falcon.HTTPError):

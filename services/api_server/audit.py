@@ -7,120 +7,23 @@ untold, and a full disk does not stop anybody from shutting a VM down.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import socket
-import sys
-import threading
 import time
-from collections.abc import Mapping
 from http import HTTPMethod
-from pathlib import Path
-from typing import Protocol
 
 import falcon
 
-from api_server.failure import failure
-from api_server.log_lines import LogFormat, encoder, timestamp
+from api_server.audit_log import AuditSink
+from api_server.log_lines import timestamp
+from api_server.request import Request
 from api_server.request_log import milliseconds_of, vm_of
 from ipc_protocol.errors import ErrorCode
 
-__all__ = ["Audit", "AuditFile", "AuditJournal", "AuditSink", "AuditStream", "open_audit"]
+__all__ = ["Audit"]
 
 _log = logging.getLogger(__name__)
 
-JOURNAL = "/run/systemd/journal/socket"
-_NOTICE = 5
-"""syslog(3): normal, but worth a look."""
-
-Fields = Mapping[str, object]
-
-
-class AuditSink(Protocol):
-    """Where the lines go; used by all threads."""
-
-    def write(self, fields: Fields) -> None:
-        """Keep one line, or raise ``OSError``."""
-
-
-class AuditStream:
-    """Standard error, beside the log: under systemd that is the journal."""
-
-    def __init__(self, form: LogFormat) -> None:
-        self._encode = encoder(form)
-
-    def write(self, fields: Fields) -> None:
-        """Write one line."""
-        sys.stderr.write(f"{self._encode({**fields, 'logger': 'audit'})}\n")
-
-
-class AuditFile:
-    """A file that is only ever appended to, and that may be rotated away at any time.
-
-    Raises:
-        OSError: It cannot be opened.
-    """
-
-    def __init__(self, path: Path, form: LogFormat) -> None:
-        self._path = path
-        self._encode = encoder(form)
-        self._lock = threading.Lock()
-        self._file = _open(path)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def write(self, fields: Fields) -> None:
-        """Append one line, whole."""
-        line = f"{self._encode(fields)}\n".encode()
-        with self._lock:
-            self._follow()
-            written = os.write(self._file, line)
-        if written < len(line):
-            raise OSError(f"only {written} of {len(line)} bytes could be written")
-
-    def _follow(self) -> None:
-        """Open the file anew when the path no longer leads to it."""
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(self._path.lstat(), os.fstat(self._file)):
-                return
-        successor = _open(self._path)
-        os.close(self._file)
-        self._file = successor
-
-
-class AuditJournal:
-    """The journal itself, with every value as a field of its own that it can be asked for."""
-
-    def __init__(self, path: str = JOURNAL) -> None:
-        self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def write(self, fields: Fields) -> None:
-        """Send one entry (the journal's native protocol: a ``KEY=value`` a line)."""
-        line = encoder(LogFormat.LOGFMT)(fields)
-        entry = {
-            "MESSAGE": line,
-            "PRIORITY": _NOTICE,
-            "SYSLOG_IDENTIFIER": "velum-audit",
-            **{f"VELUM_{key.upper()}": value for key, value in fields.items()},
-        }
-        # A line feed would begin another field; none of our values keeps one.
-        data = "".join(
-            f"{key}={str(value).translate(_ONE_LINE)}\n"
-            for key, value in entry.items()
-            if value is not None
-        )
-        self._socket.sendto(data.encode(errors="backslashreplace"), self._path)
-
-
-_ONE_LINE = {ord("\n"): " ", 0: " "}
+_SHOWN = 80
 
 
 class Audit:
@@ -131,7 +34,7 @@ class Audit:
 
     def process_response(
         self,
-        req: falcon.Request,
+        req: Request,
         resp: falcon.Response,
         _resource: object,
         _succeeded: bool,  # noqa: FBT001 - Falcon's
@@ -150,7 +53,7 @@ class Audit:
             "gid": peer and peer.credentials.gid,
             "pid": peer and peer.credentials.pid,
             "role": peer and peer.role,
-            "operation": req.path.rpartition("/")[2][:80],
+            "operation": req.path.rpartition("/")[2][:_SHOWN],
             **vm_of(req),
             "status": falcon.http_status_to_code(resp.status),
             "code": code,
@@ -160,31 +63,8 @@ class Audit:
         try:
             self._sink.write(fields)
         except OSError as ex:
-            _log.error(  # noqa: TRY400 - what is wrong is said; the traceback says no more
-                "the audit log cannot be written (%s); its line follows", ex, extra={"fields": fields}
+            _log.error(
+                "the audit log cannot be written (%s); its line follows",
+                ex,
+                extra={"fields": fields},
             )
-
-
-def open_audit(where: str, form: LogFormat) -> AuditSink:
-    """Open what ``--audit-log`` names: ``stderr``, ``journal``, or a file.
-
-    Raises:
-        ApiFailure: ``file_unavailable``.
-    """
-    if where == "stderr":
-        return AuditStream(form)
-    if where == "journal":
-        if not Path(JOURNAL).is_socket():
-            message = f"there is no journal at {JOURNAL}: give --audit-log a file, or stderr"
-            raise failure(ErrorCode.FILE_UNAVAILABLE, message)
-        return AuditJournal()
-    try:
-        return AuditFile(Path.cwd() / where, form)
-    except OSError as ex:
-        message = f"the audit log {where} cannot be opened: {ex.strerror}"
-        raise failure(ErrorCode.FILE_UNAVAILABLE, message) from ex
-
-
-def _open(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    return os.open(path, flags, 0o640)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import falcon
 
+from api_server.authorization import require_paths
 from api_server.body import check_media_type, parse_json, read_body
 from api_server.failure import failure
 from api_server.hosts import authority
@@ -18,7 +20,7 @@ from ipc_protocol.errors import ErrorCode
 from ipc_protocol.messages import SIGNATURES, Operation
 from ipc_protocol.validation import PARSERS
 
-__all__ = ["Handler"]
+__all__ = ["Handler", "worker_of"]
 
 _NOTHING: Any = ({}, None)
 
@@ -46,12 +48,23 @@ class Handler:
 
     def _call(self, operation: Operation, req: Request, resp: falcon.Response) -> None:
         """Have the worker of the VM that the host names do something."""
-        target: str = req.env["RAW_URI"]
-        peers = self._services.peers
-        peer = peers.locate(authority(target, req.get_header("Host")))
-        value = peers.call(peer, operation, _typed_body(req, operation))
+        worker = worker_of(req, self._services)
+        body = _typed_body(req, operation)
+        require_paths(req, body)
+        value = self._services.peers.call(worker, operation, body)
         if SIGNATURES[operation].result is not None:
             answer_json(resp, value)
+
+
+def worker_of(req: Request, services: Services) -> Path:
+    """Return the socket of the worker whose VM the host of a request names.
+
+    Raises:
+        VmFailure: ``vm_unknown``.
+    """
+    path = services.peers.locate(authority(req.env["RAW_URI"], req.get_header("Host")))
+    req.context.vm = path.stem
+    return path
 
 
 def _typed_body(req: Request, operation: Operation) -> object:

@@ -4,25 +4,31 @@
 from __future__ import annotations
 
 import argparse
+import grp
 import math
 import os
 import resource
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from api_server import logs
+from api_server.access import DEFAULT_PATH, Access
+from api_server.audit_log import open_audit
 from api_server.log_lines import LogFormat
 from api_server.peers import Peers
 from api_server.server import Server
 from api_server.services import Services
-from ipc_protocol.errors import VmFailure
+from ipc_protocol.errors import ApiFailure, VmFailure
+from ipc_protocol.listener import MODE
 from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
 from ipc_protocol.version import BUILD_VERSION
 
 __all__ = ["main", "parse_arguments"]
 
 _MAX_THREADS = 256
+_ANYBODY = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
 
 def _vm(text: str) -> str:
@@ -39,6 +45,20 @@ def _socket(text: str) -> Path:
             f"{text!r} is too long for a UNIX socket ({MAX_PATH_BYTES} bytes)"
         )
     return path
+
+
+def _mode(text: str) -> int:
+    value = int(text, 8)
+    if value & ~_ANYBODY or not value & stat.S_IWUSR:
+        raise argparse.ArgumentTypeError(f"{text} is no mode in which its owner may connect")
+    return value
+
+
+def _group(text: str) -> int:
+    try:
+        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except KeyError as ex:
+        raise argparse.ArgumentTypeError(f"there is no group {text!r} on this host") from ex
 
 
 def _threads(text: str) -> int:
@@ -67,6 +87,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=_socket,
         metavar="PATH",
         help="where to listen (default: api.sock in the runtime directory)",
+    )
+    parser.add_argument(
+        "--socket-mode",
+        type=_mode,
+        default=MODE,
+        metavar="MODE",
+        help=f"who may connect; what they may do then is in the access file (default: {MODE:o})",
+    )
+    parser.add_argument(
+        "--socket-group",
+        type=_group,
+        metavar="GROUP",
+        help="the group of the socket (default: the server's own)",
     )
     parser.add_argument(
         "--runtime-dir",
@@ -120,6 +153,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         choices=tuple(LogFormat),
         help="how its lines look (default: %(default)s)",
     )
+    parser.add_argument(
+        "--access",
+        type=Path,
+        metavar="PATH",
+        help=f"which users and groups have which role (default: {DEFAULT_PATH}; "
+        "without it root and the group velum may do everything, and others nothing)",
+    )
+    parser.add_argument(
+        "--audit-log",
+        default="stderr",
+        metavar="PATH",
+        help="where it is told who changed what: a file, journal, or stderr (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     if options.socket is None:
         options.socket = _socket(str(options.runtime_dir / "api.sock"))
@@ -143,13 +189,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.runtime_dir, options.default_vm, pinned=options.ipc, timeout=options.timeout
     )
     try:
+        access = Access() if options.access is None else Access(options.access, optional=False)
+        audit = open_audit(options.audit_log, options.log_format)
         server = Server(
             options.socket,
-            Services(peers=peers),
+            Services(peers=peers, access=access, audit=audit),
             threads=options.threads,
             client_timeout=options.client_timeout,
+            mode=options.socket_mode,
+            group=options.socket_group,
         )
-    except VmFailure as ex:
+    except (ApiFailure, VmFailure) as ex:
         reason = ": ".join((ex.error.message, *ex.error.causes))
         print(f"velum-api: {reason}", file=sys.stderr)  # noqa: T201 - a command's way to say it
         return 1

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 
 import falcon
 
+from api_server.request import Request
+
 __all__ = ["HEADER", "RequestIds", "current_id", "made"]
 
 HEADER = "X-Request-Id"
@@ -39,7 +41,7 @@ def made() -> Iterator[str]:
 class RequestIds:
     """Middleware: the first, so that all others have the id. It goes back on every answer."""
 
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def process_request(self, req: Request, resp: falcon.Response) -> None:
         """Take or make the id; what would not be safe in a log is not taken."""
         given = req.get_header(HEADER) or ""
         request_id = given if _TAKEN.fullmatch(given) else secrets.token_hex(8)
@@ -49,7 +51,7 @@ class RequestIds:
 
     def process_response(
         self,
-        _req: falcon.Request,
+        _req: Request,
         _resp: falcon.Response,
         _resource: object,
         _succeeded: bool,  # noqa: FBT001 - Falcon's

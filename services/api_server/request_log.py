@@ -9,6 +9,8 @@ from typing import Any
 
 import falcon
 
+from api_server.request import Request
+
 __all__ = ["RequestLog", "milliseconds_of", "vm_of"]
 
 _log = logging.getLogger(__name__)
@@ -20,13 +22,9 @@ _HOST_SHOWN = 80
 class RequestLog:
     """Middleware that logs what was asked by whom, what came of it, and how long it took."""
 
-    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        """Start the clock."""
-        req.context.started = time.perf_counter()
-
     def process_response(
         self,
-        req: falcon.Request,
+        req: Request,
         resp: falcon.Response,
         _resource: object,
         _succeeded: bool,  # noqa: FBT001 - Falcon's
@@ -35,31 +33,29 @@ class RequestLog:
         if not _log.isEnabledFor(logging.INFO):
             return
         context = req.context
-        peer = context.get("peer")
+        peer = context.peer
         fields: dict[str, Any] = {
             "method": req.method,
             # The raw target: gunicorn has refused control characters in it, a decoded one
             # has them.
             "target": req.env["RAW_URI"][:_TARGET_SHOWN],
             "status": falcon.http_status_to_code(resp.status),
-            "code": context.get("code"),
+            "code": context.code,
             "duration_ms": milliseconds_of(req),
             **vm_of(req),
-            "uid": peer and peer.uid,
-            "peer_pid": peer and peer.pid,
+            "uid": peer and peer.credentials.uid,
+            "peer_pid": peer and peer.credentials.pid,
         }
         _log.info("request", extra={"fields": fields})
 
 
-def milliseconds_of(req: falcon.Request) -> float:
+def milliseconds_of(req: Request) -> float:
     """Return how long a request has taken so far."""
-    started: float = req.context.started
-    return round((time.perf_counter() - started) * 1000, 3)
+    return round((time.perf_counter() - req.context.started) * 1000, 3)
 
 
-def vm_of(req: falcon.Request) -> dict[str, str]:
+def vm_of(req: Request) -> dict[str, str]:
     """Return which VM a request is for, or the host it named where that is none."""
-    vm = req.context.get("vm")
-    if vm is not None:
-        return {"vm": vm}
+    if req.context.vm is not None:
+        return {"vm": req.context.vm}
     return {"host": (req.get_header("Host") or "")[:_HOST_SHOWN]}

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a peer may do, from the least to the most."""
+"""What a peer may do, and who it is."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
-__all__ = ["Role"]
+from api_server.credentials import Credentials
+
+__all__ = ["Peer", "Role"]
 
 
 class Role(IntEnum):
@@ -20,3 +23,17 @@ class Role(IntEnum):
 
     def __str__(self) -> str:
         return self.name.lower()
+
+
+class Peer(NamedTuple):
+    """Who sent a request."""
+
+    credentials: Credentials
+    user: str | None
+    """The user's name, if it has one."""
+    role: Role | None
+
+    def __str__(self) -> str:
+        """Return the beginning of a sentence about it."""
+        standing = f"who is {self.role}" if self.role else "who has no role"
+        return f"user {self.user or self.credentials.uid}, {standing},"

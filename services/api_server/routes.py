@@ -68,7 +68,7 @@ ROUTES: dict[str, Route] = {
     for name, route in {
         "vmm.ping": _read(Operation.VMM_PING),
         "vmm.shutdown": _change(Operation.VMM_SHUTDOWN, Role.ADMIN),
-        "vm.create": _change(Operation.VM_CREATE, Role.ADMIN),
+        "vm.create": _change(Operation.VM_CREATE),
         "vm.boot": _change(Operation.VM_BOOT),
         "vm.info": _read(Operation.VM_INFO),
         "vm.counters": _read(Operation.VM_COUNTERS),

@@ -17,7 +17,7 @@ from api_server.logs import GunicornLog
 from api_server.services import Services
 from api_server.worker import ApiWorker
 from ipc_protocol.errors import VmFailure
-from ipc_protocol.listener import SocketPath
+from ipc_protocol.listener import MODE, SocketPath
 
 __all__ = ["GRACE", "Server"]
 
@@ -41,19 +41,28 @@ class Server(BaseApplication):
         services: What the application answers from.
         threads: How many requests may wait for workers at a time.
         client_timeout: Seconds that a client may take to send a request or to read an answer.
+        mode: Who may connect, as permission bits.
+        group: The socket's group, by number.
 
     Raises:
         VmFailure: ``host_resource``, the path cannot be listened on.
     """
 
     def __init__(
-        self, socket_path: Path, services: Services, *, threads: int, client_timeout: float
+        self,
+        socket_path: Path,
+        services: Services,
+        *,
+        threads: int,
+        client_timeout: float,
+        mode: int = MODE,
+        group: int | None = None,
     ) -> None:
         self._socket_path = socket_path
         self._services = services
         self._threads = threads
         self._client_timeout = client_timeout
-        self._socket = _listen(socket_path)
+        self._socket = _listen(socket_path, mode, group)
         self._listener_fd = self._socket.detach()
         self._lifeline = os.pipe()
         super().__init__()
@@ -109,12 +118,12 @@ class Server(BaseApplication):
         gc.freeze()
 
 
-def _listen(path: Path) -> SocketPath:
+def _listen(path: Path, mode: int, group: int | None) -> SocketPath:
     """Take the path, waiting a moment for a server that was just killed to be gone."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return SocketPath(str(path))
+            return SocketPath(str(path), mode=mode, group=group)
         except VmFailure:
             if time.monotonic() > deadline:
                 raise

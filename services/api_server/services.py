@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api_server.access import Access
+from api_server.audit_log import AuditSink
 from api_server.peers import Peers
 
 __all__ = ["Services"]
@@ -16,3 +18,7 @@ class Services:
 
     peers: Peers
     """The workers of this host."""
+    access: Access
+    """Who has which role."""
+    audit: AuditSink
+    """Where it is told who did what."""

@@ -30,6 +30,7 @@ __all__ = [
     "RngConfig",
     "SerialConfig",
     "SerialMode",
+    "SocketPath",
     "TokenBucket",
     "VsockConfig",
 ]
@@ -39,6 +40,8 @@ MAX_PCI_DEVICES = 31
 
 Path = Annotated[str, Meta(min_length=1, max_length=4095)]
 """A path in the worker's view of the file system; a relative one is from its directory."""
+SocketPath = Annotated[str, Meta(min_length=1, max_length=96)]
+"""The same of a UNIX socket, with room for what is put behind it."""
 DeviceId = Annotated[str, Meta(min_length=1, max_length=31)]
 QueueSize = Annotated[int, Meta(ge=4, le=1024)]
 """A power of two. The upper bound is ours: it bounds what one chain of descriptors costs."""
@@ -212,5 +215,5 @@ class VsockConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     cid: Annotated[int, Meta(ge=3, le=0xFFFFFFFE)]
     """The guest's address; 0 to 2 and the highest are reserved (virtio 1.2, 5.10.4)."""
-    socket: Annotated[str, Meta(min_length=1, max_length=96)]
+    socket: SocketPath
     """The UNIX socket for the host's side; a guest's connection goes to ``<socket>_<port>``."""

@@ -14,21 +14,31 @@ from typing import Final
 
 from ipc_protocol.errors import ErrorCode, VmFailure
 
-__all__ = ["SocketPath"]
+__all__ = ["MODE", "SocketPath"]
 
-_MODE: Final = 0o660
+MODE: Final = 0o660
+"""For the owner and the group, unless it is said otherwise."""
 _BACKLOG: Final = 128
 
 
 class SocketPath:
-    """The lock on a path and the listening socket bound to it."""
+    """The lock on a path and the listening socket bound to it.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: Where it is.
+        mode: Who may connect, as the permission bits of the socket's file.
+        group: The file's group, by number; that of this process when ``None``.
+
+    Raises:
+        VmFailure: ``host_resource``.
+    """
+
+    def __init__(self, path: str, *, mode: int = MODE, group: int | None = None) -> None:
         self.path = path
         self._lock = _lock(path)
         try:
             _remove_stale(path)
-            self._listener: socket.socket | None = _bind(path)
+            self._listener: socket.socket | None = _bind(path, mode, group)
         except BaseException:
             self._unlock()
             raise
@@ -113,14 +123,16 @@ def _remove_stale(path: str) -> None:
         raise _refuse(path, "the stale socket cannot be removed", ex) from ex
 
 
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, mode: int, group: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        # The inode takes the mode of the socket less the umask, so nobody else can
-        # connect at any time; chmod then only gives back what the umask took.
-        os.fchmod(listener.fileno(), _MODE)
+        # The inode takes the mode of the socket less the umask, so nobody can connect but the
+        # owner until it has its group; chmod then gives the others their share.
+        os.fchmod(listener.fileno(), mode & 0o700)
         listener.bind(path)
-        Path(path).chmod(_MODE)
+        if group is not None:
+            os.chown(path, -1, group)
+        Path(path).chmod(mode)
         listener.listen(_BACKLOG)
     except OSError as ex:
         listener.close()

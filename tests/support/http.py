@@ -40,11 +40,17 @@ class Response:
 class _UnixConnection(http.client.HTTPConnection):
     """An ``HTTPConnection`` whose socket is in the file system."""
 
-    def __init__(self, path: str, host: str, timeout: float) -> None:
+    def __init__(
+        self, path: str, host: str, timeout: float, ready: socket.socket | None
+    ) -> None:
         super().__init__(host, timeout=timeout)
         self._path = path
+        self._ready = ready
 
     def connect(self) -> None:
+        if self._ready is not None:
+            self.sock, self._ready = self._ready, None
+            return
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:
@@ -55,10 +61,26 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class UnixHTTP:
-    """One keep-alive connection; not for use by two threads at once."""
+    """One keep-alive connection; not for use by two threads at once.
 
-    def __init__(self, path: str | Path, *, host: str = "localhost", timeout: float = 30.0) -> None:
-        self._connection = _UnixConnection(str(path), host, timeout)
+    Args:
+        path: Where the server listens.
+        host: What the header says.
+        timeout: Seconds to wait for anything.
+        ready: A connection that stands already, to begin with.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        host: str = "localhost",
+        timeout: float = 30.0,
+        ready: socket.socket | None = None,
+    ) -> None:
+        if ready is not None:
+            ready.settimeout(timeout)
+        self._connection = _UnixConnection(str(path), host, timeout, ready)
 
     def __enter__(self) -> Self:
         return self

@@ -2,12 +2,15 @@
 import io
 import json
 import logging
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
+from api_server.access import Access
 from api_server.app import create_app
+from api_server.audit_log import AuditStream
 from api_server.log_lines import LogFormat
 from api_server.logs import StructuredFormatter
 from api_server.peers import Peers
@@ -25,12 +28,15 @@ class _Broken(Peers):
 
 
 def _broken_app():
-    return create_app(Services(peers=_Broken(Path("/nowhere"), "default")))
+    peers = _Broken(Path("/nowhere"), "default")
+    audit = AuditStream(LogFormat.LOGFMT)
+    return create_app(Services(peers=peers, access=Access(Path("/nowhere")), audit=audit))
 
 
 def _call(app, path, method="GET", body=b"", **environ):
     """Call the application as gunicorn does and return status, headers, body."""
     told = {}
+    ours, theirs = socket.socketpair()
 
     def start_response(status, headers, _exc_info=None):
         told.update(status=int(status.split()[0]), headers=dict(headers))
@@ -45,12 +51,14 @@ def _call(app, path, method="GET", body=b"", **environ):
         "SERVER_PORT": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "HTTP_HOST": "localhost",
+        "gunicorn.socket": ours,
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(body),
         "wsgi.errors": io.StringIO(),
         **environ,
     }
-    answer = b"".join(app(environment, start_response))
+    with ours, theirs:
+        answer = b"".join(app(environment, start_response))
     return told["status"], told["headers"], answer
 
 

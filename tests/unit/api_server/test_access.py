@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+
+import pytest
+
+from api_server.access import Access
+from api_server.credentials import Credentials
+from api_server.roles import Peer, Role
+from ipc_protocol.errors import ApiFailure
+
+_ROOT = Credentials(pid=1, uid=0, gid=0)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "access.toml"
+    _say(path, "viewer")
+    return path
+
+
+def _say(path, role):
+    """Replace the file as an editor does."""
+    successor = path.with_suffix(".new")
+    successor.write_text(f"[{role}]\nusers = ['root']\n")
+    successor.chmod(0o644)
+    successor.rename(path)
+
+
+def test_without_a_file_the_default_holds_until_there_is_one(file):
+    content = file.read_text()
+    file.unlink()
+    access = Access(file)
+    assert access.role(_ROOT) is Role.ADMIN
+    file.write_text(content)
+    assert access.role(_ROOT) is Role.VIEWER
+
+
+def test_a_file_that_was_asked_for_has_to_be_there(tmp_path):
+    with pytest.raises(ApiFailure):
+        Access(tmp_path / "missing.toml", optional=False)
+
+
+def test_a_change_counts_from_the_next_request_on(file, caplog):
+    access = Access(file)
+    assert access.role(_ROOT) is Role.VIEWER
+    with caplog.at_level(logging.INFO):
+        _say(file, "operator")
+        assert access.role(_ROOT) is Role.OPERATOR
+    assert "read anew" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("["), lambda path: path.unlink()])
+def test_a_file_that_breaks_changes_nothing_and_is_told_once(file, damage, caplog):
+    access = Access(file)
+    damage(file)
+    assert [access.role(_ROOT) for _ in range(3)] == [Role.VIEWER] * 3
+    assert len(caplog.records) == 1
+    assert "still holds" in caplog.text
+    _say(file, "admin")
+    assert access.role(_ROOT) is Role.ADMIN
+
+
+def test_a_peer_is_told_who_it_is():
+    assert str(Peer(_ROOT, "root", Role.VIEWER)) == "user root, who is viewer,"
+    assert str(Peer(_ROOT, None, None)) == "user 0, who has no role,"
