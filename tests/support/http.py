@@ -40,9 +40,7 @@ class Response:
 class _UnixConnection(http.client.HTTPConnection):
     """An ``HTTPConnection`` whose socket is in the file system."""
 
-    def __init__(
-        self, path: str, host: str, timeout: float, ready: socket.socket | None
-    ) -> None:
+    def __init__(self, path: str, host: str, timeout: float, ready: socket.socket | None) -> None:
         super().__init__(host, timeout=timeout)
         self._path = path
         self._ready = ready
