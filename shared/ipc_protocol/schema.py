@@ -43,9 +43,13 @@ _TYPES: Final[dict[type, str]] = {
 def config_schema() -> Schema:
     """Return the schema of a configuration file, whole in one document."""
     _, found = components([VmConfig], "#/$defs/{name}")
+    config = found.pop(VmConfig.__name__)
+    # By which a file in JSON tells an editor of this schema; velumctl leaves it out.
+    own = {"$schema": {"type": "string", "description": "Where this schema is."}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found.pop(VmConfig.__name__),
+        **config,
+        "properties": own | config["properties"],
         "title": "The configuration of a Velum VM",
         "$defs": found,
     }

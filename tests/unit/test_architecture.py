@@ -19,6 +19,7 @@ PACKAGES = {
     "api_server": ROOT / "services" / "api_server",
     "ipc_protocol": ROOT / "shared" / "ipc_protocol",
     "kvm_shim": ROOT / "native" / "kvm_shim",
+    "velumctl": ROOT / "services" / "velumctl",
     "vmm_worker": ROOT / "services" / "vmm_worker",
 }
 
@@ -26,6 +27,7 @@ ARROWS = {
     "api_server": {"ipc_protocol"},
     "ipc_protocol": set(),
     "kvm_shim": set(),
+    "velumctl": {"ipc_protocol"},
     "vmm_worker": {"ipc_protocol", "kvm_shim"},
 }
 
@@ -33,6 +35,7 @@ LIBRARIES = {
     "api_server": {"falcon", "gunicorn", "msgspec"},
     "ipc_protocol": {"msgpack", "msgspec", "zmq"},
     "kvm_shim": {"cffi"},
+    "velumctl": {"click", "msgspec", "rich", "yaml"},
     "vmm_worker": {"msgspec", "zmq"},
 }
 """What each may import beside the standard library."""
@@ -41,6 +44,7 @@ FORBIDDEN = {
     "api_server": {"fcntl", "mmap"},
     "ipc_protocol": {"asyncio", "http", "mmap", "urllib"},
     "kvm_shim": {"http", "logging"},
+    "velumctl": {"asyncio", "mmap"},
     "vmm_worker": {"asyncio", "http", "urllib"},
 }
 """Parts of the standard library that are another package's business."""

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``velumctl``: from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from velumctl.cli import cli
+from velumctl.failures import ExitCode, Failure
+from velumctl.report import tell
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command that the process was started with, and exit."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        return int(cli.main(prog_name="velumctl", standalone_mode=False) or ExitCode.DONE)
+    except Failure as ex:
+        tell(ex)
+        return ex.exit_code
+    except click.ClickException as ex:
+        ex.show()
+        return ex.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has enough; what is left of it must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
