@@ -135,7 +135,8 @@ class Event(NamedTuple):
         kind: What happened.
         vcpu: The vCPU that it happened on, if any.
         time_ns: When, by CLOCK_MONOTONIC.
-        detail: KVM's reason, and its exit reason or the errno of KVM_RUN.
+        detail: KVM's reason, and its exit reason or the errno of KVM_RUN; of PANICKED, the bits
+            that the guest wrote.
         source: The device's name or id, or what of KVM.
         text: Of PANICKED and DEVICE_LOG: what to tell the operator.
         registers: Of INTERNAL_ERROR and TRIPLE_FAULT.

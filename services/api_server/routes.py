@@ -100,5 +100,5 @@ ROUTES: dict[str, Route] = {
     }.items()
 }
 
-INTERNAL: frozenset[Operation] = frozenset({Operation.VMM_METRICS})
+INTERNAL: frozenset[Operation] = frozenset({Operation.VMM_EVENTS, Operation.VMM_METRICS})
 """Operations between our own processes: what asks for them over HTTP is no plain call."""

@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.names import RUNTIME_DIR, ipc_path
-from ipc_protocol.options import OptionError
+from ipc_protocol.options import OptionError, parse
 from ipc_protocol.options_vm import DEVICES, MACHINE, VmOption, make_config
 from ipc_protocol.version import BUILD_VERSION
+from vmm_worker.event_file import EventTarget
 
 __all__ = ["Settings", "read"]
 
@@ -40,6 +41,8 @@ class Settings(NamedTuple):
     """Seconds a guest has to power off by itself once the worker is told to stop."""
     exit_with_guest: bool
     """Whether the process ends when its guest stops by itself."""
+    event_target: EventTarget | None
+    """Where events are written, if anywhere."""
     config: VmConfig | None
     """The VM to create and boot, if one was given."""
 
@@ -78,6 +81,7 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
         log_level=given.log_level,
         shutdown_timeout=given.shutdown_timeout,
         exit_with_guest=given.kernel is not None and not given.no_shutdown,
+        event_target=given.event_monitor,
         config=None if given.kernel is None else make_config(vars(given)),
     )
 
@@ -122,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="on SIGTERM, time for the guest to power off by itself (default: %(default)g)",
     )
+    host.add_argument(
+        "--event-monitor",
+        type=_option(_event_target),
+        metavar="path=FILE|fd=N",
+        help="where to write the events of the VM and its worker as they happen",
+    )
     host.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="default: info")
     parser.add_argument("--version", action="version", version=f"velum-vmm {BUILD_VERSION}")
     return parser
@@ -145,6 +155,14 @@ def _option(reader: Callable[[str], _Value]) -> Callable[[str], _Value]:
             raise argparse.ArgumentTypeError(str(ex)) from ex
 
     return convert
+
+
+def _event_target(text: str) -> EventTarget:
+    options = parse(text, keys=("path", "fd"))
+    target = EventTarget(options.text("path"), options.integer("fd"))
+    if (target.path is None) == (target.fd is None):
+        raise OptionError("expected either path=FILE or fd=N")
+    return target
 
 
 def _seconds(text: str) -> float:

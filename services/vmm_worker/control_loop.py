@@ -20,10 +20,13 @@ from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation, VmState
 from ipc_protocol.server import Incoming, Server, outcome
 from kvm_shim import Event, ShimError
+from vmm_worker.event_file import EventTarget
+from vmm_worker.event_outlets import EventOutlets
 from vmm_worker.events import NOTES, note
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
 from vmm_worker.metrics import OperationTimes, worker_metrics
+from vmm_worker.monitor import Monitor
 from vmm_worker.operations import Job, Operations
 from vmm_worker.signals import Signals
 from vmm_worker.vm import Vm
@@ -48,6 +51,8 @@ class ControlLoop:
         server: Where requests come from.
         vmm: Who performs them.
         signals: What tells the process to stop.
+        monitor: Where events are told.
+        event_target: Where they are written, if anywhere.
         shutdown_timeout: Seconds a guest has to power off by itself then.
         exit_with_guest: Whether the process ends when its guest stops by itself.
     """
@@ -57,7 +62,9 @@ class ControlLoop:
         server: Server,
         vmm: Vmm,
         signals: Signals,
+        monitor: Monitor,
         *,
+        event_target: EventTarget | None,
         shutdown_timeout: float,
         exit_with_guest: bool,
     ) -> None:
@@ -69,8 +76,10 @@ class ControlLoop:
         self._operations = Operations()
         self._times = OperationTimes()
         self._poller = zmq.Poller()
+        self._monitor = monitor
         for source in (server.socket, signals.fd, self._operations.done_fd):
             self._poller.register(source, zmq.POLLIN)
+        self._events = EventOutlets(monitor, server, event_target, self._poller)
         self._watches = Watches(self._poller)
         self._reboot: tuple[float, GuestReboot] | None = None
         self._destroy_at: float | None = None
@@ -96,15 +105,18 @@ class ControlLoop:
             if self._server.socket in ready:
                 self._take_requests()
             self._take_timers()
+            self._events.serve(ready)
         return self._status
 
     def close(self) -> bool:
         """Stop the operations thread and destroy the VM, or say that it is stuck."""
         self._watches.close()
-        if not self._operations.close(0.0 if self._stuck else _LAST_WORDS):
-            return False
-        self._vmm.close()
-        return True
+        ended = self._operations.close(0.0 if self._stuck else _LAST_WORDS)
+        if ended:
+            self._vmm.close()
+        self._monitor.tell("vmm", "shutdown")
+        self._events.close()
+        return ended
 
     # ---- what comes --------------------------------------------------------
 
@@ -113,7 +125,9 @@ class ControlLoop:
             incoming = self._server.receive()
             if incoming is None:
                 return
-            if incoming.signature.reads:
+            if incoming.operation is Operation.VMM_EVENTS:
+                self._events.take(incoming)
+            elif incoming.signature.reads:
                 self._answer(incoming, outcome(partial(self._read, incoming.operation)))
             else:
                 self._begin(incoming)
@@ -140,6 +154,7 @@ class ControlLoop:
                     return
                 if event.kind in NOTES:
                     note(event)
+                    self._monitor.tell_device(event)
                 else:
                     self._post_event(machine, event)
         except ShimError:
@@ -275,6 +290,7 @@ class ControlLoop:
             for moment in (
                 self._destroy_at,
                 self._abandon_at,
+                self._events.due,
                 None if self._reboot is None else self._reboot[0],
             )
             if moment is not None

@@ -21,6 +21,7 @@ from vmm_worker import command_line, log
 from vmm_worker.command_line import Settings
 from vmm_worker.control_loop import ControlLoop
 from vmm_worker.devices.terminal import OwnTerminal
+from vmm_worker.monitor import Monitor
 from vmm_worker.signals import Signals
 from vmm_worker.vmm import Vmm
 
@@ -73,11 +74,15 @@ def _serve(settings: Settings, signals: Signals) -> int:
     if settings.runtime_dir is not None:
         _make_runtime_dir(settings.runtime_dir)
     with Server(settings.ipc) as server:
-        vmm = Vmm(kvm=settings.kvm)
+        monitor = Monitor()
+        monitor.tell("vmm", "starting")
+        vmm = Vmm(kvm=settings.kvm, monitor=monitor)
         loop = ControlLoop(
             server,
             vmm,
             signals,
+            monitor,
+            event_target=settings.event_target,
             shutdown_timeout=settings.shutdown_timeout,
             exit_with_guest=settings.exit_with_guest,
         )

@@ -27,6 +27,7 @@ from vmm_worker.devices.kinds import completed, load_kinds
 from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
+from vmm_worker.monitor import Monitor
 from vmm_worker.resize import check_running, resized
 from vmm_worker.vm import Vm
 
@@ -74,8 +75,9 @@ class Vmm:
     thread at a time.
     """
 
-    def __init__(self, *, kvm: str) -> None:
+    def __init__(self, *, kvm: str, monitor: Monitor) -> None:
         self._kvm = kvm
+        self._monitor = monitor
         self._pace = RebootPace()
         self._reads: dict[Operation, Callable[[], object]] = {
             Operation.VMM_PING: self._ping,
@@ -137,6 +139,7 @@ class Vmm:
         if event.kind is EventKind.PANICKED:
             panic = describe(event)
             self.standing = self.standing._replace(last_panic=panic)
+            self._monitor.tell_panic(event)
             _guest_log.warning("%s: %s", panic.source, panic.detail)
             return None
         stop = describe(event)
@@ -155,12 +158,12 @@ class Vmm:
         if vm is None or vm.machine is not reboot.machine:
             return  # An operation was faster: the VM was shut down or booted again.
         try:
-            vm.boot(reboot.asked_ns, run=standing.state is VmState.RUNNING)
+            with self._monitor.telling("rebooting", "rebooted"):
+                self._start(vm, reboot.asked_ns, standing.state)
         except Exception as ex:
             self._end(VmState.SHUTDOWN)
             self._explain_stop(f"it cannot be booted again: {ex}")
             raise
-        self._booted(standing.state, vm)
 
     def press_power_button(self) -> None:
         """Ask the guest to power off, if there is one."""
@@ -179,9 +182,14 @@ class Vmm:
 
     def close(self) -> None:
         """Destroy and forget the VM, if there is one."""
-        if self.standing.vm is not None:
-            self.standing.vm.close()
+        standing = self.standing
+        if standing.vm is not None:
+            standing.vm.close()
         self.standing = Standing()
+        if standing.vm is not None:
+            self._monitor.tell("vm", "shutdown")
+        if standing.state is not None:
+            self._monitor.tell("vm", "deleted")
         self._pace = RebootPace()
 
     @property
@@ -232,33 +240,37 @@ class Vmm:
             raise RuntimeError("a VM without a configuration")
         vm = Vm(standing.config, kvm=self._kvm)
         try:
-            vm.boot(received_ns)
+            self._start(vm, received_ns, VmState.RUNNING)
         except BaseException:
             vm.close()
             raise
         self._pace = RebootPace()
-        self._booted(VmState.RUNNING, vm)
 
     def _reboot(self, received_ns: int) -> None:
         vm = self._vm
         try:
-            vm.boot(received_ns)
+            with self._monitor.telling("rebooting", "rebooted"):
+                self._start(vm, received_ns, VmState.RUNNING)
         except BaseException:
             self._end(VmState.CREATED)
             raise
-        self._booted(VmState.RUNNING, vm)
 
-    def _booted(self, state: VmState | None, vm: Vm) -> None:
-        boots = self.standing.boots + 1
-        self.standing = self.standing._replace(state=state, vm=vm, boots=boots, last_panic=None)
+    def _start(self, vm: Vm, asked_ns: int, state: VmState | None) -> None:
+        """Boot a VM; who hears of it finds it in its new state."""
+        with self._monitor.telling("booting", "booted", failed="boot-failed"):
+            vm.boot(asked_ns, run=state is VmState.RUNNING)
+            boots = self.standing.boots + 1
+            self.standing = self.standing._replace(state=state, vm=vm, boots=boots, last_panic=None)
 
     def _pause(self) -> None:
-        self._vm.pause()
-        self.standing = self.standing._replace(state=VmState.PAUSED)
+        with self._monitor.telling("pausing", "paused"):
+            self._vm.pause()
+            self.standing = self.standing._replace(state=VmState.PAUSED)
 
     def _resume(self) -> None:
-        self._vm.resume()
-        self.standing = self.standing._replace(state=VmState.RUNNING)
+        with self._monitor.telling("resuming", "resumed"):
+            self._vm.resume()
+            self.standing = self.standing._replace(state=VmState.RUNNING)
 
     def _nmi(self) -> None:
         self._vm.nmi()
@@ -270,9 +282,12 @@ class Vmm:
         if standing.vm is not None:
             check_running(standing.config, body)
         config = resized(standing.config, body)
-        if standing.vm is not None:
+        if standing.vm is None:
+            self.standing = standing._replace(config=config)
+            return
+        with self._monitor.telling("resizing", "resized"):
             standing.vm.resize(config)
-        self.standing = standing._replace(config=config)
+            self.standing = standing._replace(config=config)
 
     def _shutdown(self) -> None:
         self._end(VmState.CREATED)
@@ -289,3 +304,4 @@ class Vmm:
         """Destroy what is built and keep the configuration."""
         self._vm.close()
         self.standing = self.standing._replace(state=state, vm=None)
+        self._monitor.tell("vm", "shutdown")

@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     JOB_UNKNOWN = "job_unknown"
     JOB_FINISHED = "job_finished"
+    TOO_MANY_READERS = "too_many_readers"
     # What this host cannot do.
     KVM_UNAVAILABLE = "kvm_unavailable"
     FILE_UNAVAILABLE = "file_unavailable"

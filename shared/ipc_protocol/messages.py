@@ -11,6 +11,7 @@ import msgspec
 from ipc_protocol.config import MemorySize, VcpuCount, VmConfig
 from ipc_protocol.config_devices import BalloonSize
 from ipc_protocol.metrics import IpcMetrics, OperationMetrics, ProcessMetrics
+from ipc_protocol.monitor import MAX_WAIT_MS, EventBatch, EventsQuery
 
 __all__ = [
     "SIGNATURES",
@@ -31,6 +32,7 @@ class Operation(StrEnum):
     VMM_PING = "vmm.ping"
     VMM_SHUTDOWN = "vmm.shutdown"
     VMM_METRICS = "vmm.metrics"
+    VMM_EVENTS = "vmm.events"
     VM_CREATE = "vm.create"
     VM_BOOT = "vm.boot"
     VM_INFO = "vm.info"
@@ -141,6 +143,9 @@ SIGNATURES: dict[Operation, Signature] = {
     Operation.VMM_PING: Signature(None, VmmPing, reads=True, timeout=5.0),
     Operation.VMM_SHUTDOWN: Signature(None, None, reads=False, timeout=30.0),
     Operation.VMM_METRICS: Signature(None, WorkerMetrics, reads=True, timeout=5.0),
+    Operation.VMM_EVENTS: Signature(
+        EventsQuery, EventBatch, reads=True, timeout=MAX_WAIT_MS / 1000 + 5.0
+    ),
     Operation.VM_CREATE: Signature(VmConfig, None, reads=False, timeout=10.0),
     Operation.VM_BOOT: Signature(None, None, reads=False, timeout=60.0),
     Operation.VM_INFO: Signature(None, VmInfo, reads=True, timeout=5.0),

@@ -18,6 +18,7 @@ from ipc_protocol import rules, rules_devices
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from ipc_protocol.messages import VmResize
+from ipc_protocol.monitor import EventsQuery, parse_query
 from ipc_protocol.rules import Rule
 from ipc_protocol.unsupported import UNSUPPORTED, Node, asks_for_nothing
 
@@ -74,6 +75,7 @@ def parse_resize(document: object) -> VmResize:
 PARSERS: Final[Mapping[type, Callable[[object], object]]] = {
     VmConfig: parse_config,
     VmResize: parse_resize,
+    EventsQuery: parse_query,
 }
 """How each type of request body is made from plain values."""
 

@@ -230,7 +230,8 @@ typedef struct kvmshim_event {
     uint32_t kind;
     uint32_t vcpu;         /* of the first five kinds; 0xffffffff when none */
     uint64_t time_ns;      /* CLOCK_MONOTONIC */
-    uint64_t detail[2];    /* of INTERNAL_ERROR: see `source`; and KVM's exit reason */
+    uint64_t detail[2];    /* of INTERNAL_ERROR: see `source`; and KVM's exit reason.
+                              Of PANICKED: the bits that the guest wrote. */
     /*
      * The device ("i8042", "acpi_pm", "serial", ...) or "kvm". Of INTERNAL_ERROR, what
      * detail[0] is: KVM's suberror ("kvm_internal"), the hardware's reason ("kvm_entry",

@@ -67,7 +67,7 @@ static void pvpanic_read(void *opaque, uint64_t offset, uint8_t *data, uint32_t 
 
 static void pvpanic_tell(struct pvpanic *pvpanic, uint8_t events, uint64_t held)
 {
-    kvmshim_event event = {.kind = KVMSHIM_EVENT_PANICKED};
+    kvmshim_event event = {.kind = KVMSHIM_EVENT_PANICKED, .detail = {events}};
     const char *what = "the guest panicked";
 
     if (events & PVPANIC_CRASH_LOADED)
