@@ -12,6 +12,7 @@ from api_server.audit import Audit
 from api_server.authorization import Authorization, Identification
 from api_server.failure import explain, failure
 from api_server.handlers import Handler
+from api_server.metrics.middleware import RequestMetrics
 from api_server.request import Request
 from api_server.request_ids import RequestIds
 from api_server.request_log import RequestLog
@@ -52,6 +53,7 @@ def create_app(services: Services) -> falcon.App[Request, falcon.Response]:
     app = falcon.App(request_type=Request, cors_enable=False)
     # Before an answer they run in this order, after it in the reverse one.
     for middleware in (
+        RequestMetrics(services.metrics),
         RequestIds(),
         RequestLog(),
         Audit(services.audit),

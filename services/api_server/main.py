@@ -17,6 +17,7 @@ from api_server import logs
 from api_server.access import DEFAULT_PATH, Access
 from api_server.audit_log import open_audit
 from api_server.log_lines import LogFormat
+from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
 from api_server.server import Server
 from api_server.services import Services
@@ -185,15 +186,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logs.configure(options.log_level, options.log_format)
     _raise_descriptor_limit()
+    metrics = ApiMetrics()
     peers = Peers(
-        options.runtime_dir, options.default_vm, pinned=options.ipc, timeout=options.timeout
+        options.runtime_dir,
+        options.default_vm,
+        pinned=options.ipc,
+        timeout=options.timeout,
+        observe=metrics.note_call,
     )
     try:
         access = Access() if options.access is None else Access(options.access, optional=False)
         audit = open_audit(options.audit_log, options.log_format)
         server = Server(
             options.socket,
-            Services(peers=peers, access=access, audit=audit),
+            Services(peers=peers, access=access, audit=audit, metrics=metrics),
             threads=options.threads,
             client_timeout=options.client_timeout,
             mode=options.socket_mode,

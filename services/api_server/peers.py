@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import stat
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from api_server.hosts import vm_name
 from ipc_protocol.client import Client
@@ -14,7 +16,9 @@ from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
 from ipc_protocol.names import IPC_SUFFIX, ipc_path, is_name
 
-__all__ = ["Peers"]
+__all__ = ["Observe", "Peers"]
+
+Observe: TypeAlias = Callable[[Operation, float, ErrorCode | None], None]
 
 
 class Peers:
@@ -28,6 +32,7 @@ class Peers:
         default_vm: The VM that ``localhost`` stands for.
         pinned: The only worker there is, whatever the host; it replaces the two above.
         timeout: Seconds that replace each operation's own.
+        observe: Told of each call: what, how many seconds it took, and how it failed if so.
     """
 
     def __init__(
@@ -37,11 +42,13 @@ class Peers:
         *,
         pinned: Path | None = None,
         timeout: float | None = None,
+        observe: Observe = lambda *_: None,
     ) -> None:
         self._runtime_dir = runtime_dir
         self._default_vm = default_vm
         self._pinned = pinned
         self._timeout = timeout
+        self._observe = observe
         self._clients: dict[Path, Client] = {}
         self._lock = threading.Lock()
 
@@ -88,9 +95,15 @@ class Peers:
             client = self._clients.get(path)
             if client is None:
                 client = self._clients[path] = Client(path)
+        started = time.perf_counter()
+        error: ErrorCode | None = None
         try:
             return client.call(operation, body, timeout=timeout or self._timeout)
+        except VmFailure as ex:
+            error = ex.error.code
+            raise
         finally:
+            self._observe(operation, time.perf_counter() - started, error)
             # A worker that ends takes its socket along; calls under way outlive this.
             if not _is_there(path):
                 self._forget(path)

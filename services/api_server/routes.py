@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import falcon
 
+from api_server.metrics import page
 from api_server.query import Parameter
 from api_server.roles import Role
 from api_server.services import Services
@@ -98,7 +99,7 @@ ROUTES: dict[str, Route] = {
         "vm.send-migration": _missing("live migration"),
         "vm.receive-migration": _missing("live migration"),
     }.items()
-}
+} | {"/metrics": _read(page.answer)}
 
 INTERNAL: frozenset[Operation] = frozenset({Operation.VMM_EVENTS, Operation.VMM_METRICS})
 """Operations between our own processes: what asks for them over HTTP is no plain call."""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api_server.access import Access
 from api_server.audit_log import AuditSink
+from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
 
 __all__ = ["Services"]
@@ -22,3 +23,5 @@ class Services:
     """Who has which role."""
     audit: AuditSink
     """Where it is told who did what."""
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
+    """What it counts of its own work."""

@@ -32,7 +32,7 @@ ARROWS = {
 }
 
 LIBRARIES = {
-    "api_server": {"falcon", "gunicorn", "msgspec"},
+    "api_server": {"falcon", "gunicorn", "msgspec", "prometheus_client"},
     "ipc_protocol": {"msgpack", "msgspec", "zmq"},
     "kvm_shim": {"cffi"},
     "velumctl": {"click", "msgspec", "rich", "yaml"},
