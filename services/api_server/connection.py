@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn
 
-from api_server.intake import Intake, Progress
+from api_server.intake import MAX_COLLECTED, Intake, Progress
 
 __all__ = ["Connection"]
 
@@ -108,7 +108,7 @@ class Connection(TConn):
             OSError: The client is gone.
         """
         try:
-            data = self.sock.recv(_PIECE, socket.MSG_DONTWAIT)
+            data = self.sock.recv(MAX_COLLECTED, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         self._intake.feed(data)

@@ -21,7 +21,8 @@ _FRAMING = re.compile(
     rb"\r\n(?:(content-length)|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)",
     re.IGNORECASE,
 )
-_DIGITS = re.compile(rb"[0-9]{1,18}")
+_DIGITS = re.compile(rb"[0-9]+")
+_MAX_DIGITS = 18
 
 
 class Progress(enum.Enum):
@@ -78,7 +79,7 @@ def _body_size(head: bytes) -> int:
     """Return the size of the body that a head announces; of one without a size, too much."""
     size = 0
     for length, value in _FRAMING.findall(head):
-        if not length:
+        if not length or len(value) > _MAX_DIGITS:
             return MAX_COLLECTED
         if _DIGITS.fullmatch(value):
             size = int(value)

@@ -36,6 +36,8 @@ LONG_SHARE = 4
 """One thread in this many, on top of the others, is for requests that are read by a thread."""
 LONG_PATIENCE = 6
 """How many times the client's timeout such a request may take altogether."""
+REST_MS = 20
+"""How long a thread waits for the rest of a body that nobody wants, to keep the connection."""
 _LOOK = 0.25
 """Seconds between two looks at who has taken too long."""
 
@@ -174,6 +176,10 @@ class ApiWorker(ThreadWorker):
             conn.take_back()
             if not (self.alive and self._next_request_comes(conn)):
                 return True
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's
+        deadline = time.monotonic() + REST_MS / 1000
+        return keepalive and bool(conn.parser.finish_body(deadline=deadline))
 
     def _next_request_comes(self, conn: Connection) -> bool:
         if self.nr_conns - len(self._parked) > self.cfg.threads or conn.behind:

@@ -37,6 +37,7 @@ def test_each_request_is_looked_at_by_itself():
         b"Expect: 100-continue",
         b"Content-Length: %d" % MAX_COLLECTED,
         b"Content-Length: 99999999999",
+        b"Content-Length: " + b"9" * 40,
         b"Content-Length: 3\r\nTransfer-Encoding: chunked",
     ],
 )
@@ -54,7 +55,7 @@ def test_a_head_without_an_end_is_long():
     assert intake.progress() is Progress.LONG
 
 
-@pytest.mark.parametrize("length", [b"-1", b"many", b"+5", b"", b"0x5", b"9" * 40, b"5\r\n 5"])
+@pytest.mark.parametrize("length", [b"-1", b"many", b"+5", b"", b"0x5", b"5\r\n 5"])
 def test_a_length_that_is_none_is_for_the_parser_to_refuse(length):
     intake = Intake()
     intake.feed(b"PUT / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that do not behave, on bare sockets, and what their server costs meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.api import ApiProcess
+from tests.support.processes import DEADLINE, eventually
+
+__all__ = ["Usage", "connect", "head", "listening", "read_to_end", "serving", "status"]
+
+
+def connect(server: ApiProcess) -> socket.socket:
+    """Return a connection to the server that gives up when nothing happens."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.connect(str(server.socket))  # waits for its turn only while there is no timeout
+    except BaseException:
+        client.close()
+        raise
+    client.settimeout(DEADLINE)
+    return client
+
+
+@contextlib.contextmanager
+def listening(server: ApiProcess, count: int) -> Iterator[list[socket.socket]]:
+    """Lend that many connections, none of which sends anything."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(connect(server)) for _ in range(count)]
+
+
+def head(method: str = "GET", target: str = "/api/v1/vmm.ping", **fields: object) -> bytes:
+    """Return the head of a request; ``content_length=5`` is a field of it."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    """Return all that comes until the server closes, or resets what is too much for it."""
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(1 << 16):
+            answer += part
+    return answer
+
+
+def status(client: socket.socket) -> int:
+    """Return the status of the one answer that comes."""
+    answer = b""
+    while (line := re.match(rb"HTTP/1\.1 (\d+) [^\n]*\n", answer)) is None:
+        part = client.recv(1 << 16)
+        assert part, f"no answer but {answer!r}"
+        answer += part
+    return int(line[1])
+
+
+def serving(server: ApiProcess) -> int:
+    """Return the process id of the child that serves."""
+    path = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    return eventually(lambda: int((path.read_text().split() or ["0"])[0]), "a process serves")
+
+
+class Usage:
+    """What the serving process has: bytes of memory, descriptors, threads."""
+
+    def __init__(self, server: ApiProcess) -> None:
+        process = Path(f"/proc/{serving(server)}")
+        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        self.memory = int(fields["RssAnon"].split()[0]) << 10
+        self.threads = int(fields["Threads"])
+        self.descriptors = sum(1 for _ in (process / "fd").iterdir())
