@@ -26,6 +26,7 @@ _stopped = ErrorCode.VM_NOT_RUNNING
 _runs = ErrorCode.VM_ALREADY_RUNNING
 _paused = ErrorCode.VM_ALREADY_PAUSED
 _unpaused = ErrorCode.VM_NOT_PAUSED
+_hotplug = ErrorCode.NOT_SUPPORTED
 
 _ROWS: Final[dict[Operation, tuple[ErrorCode | None, ...]]] = {
     # ...................... nothing  Created   Running    Paused    Shutdown
@@ -45,6 +46,11 @@ _ROWS: Final[dict[Operation, tuple[ErrorCode | None, ...]]] = {
     Operation.VM_POWER_BUTTON: (_none, _stopped, _ok, _ok, _stopped),
     Operation.VM_NMI: (_none, _stopped, _ok, _ok, _stopped),
     Operation.VM_RESIZE: (_none, _ok, _ok, _ok, _ok),
+    Operation.VM_ADD_DISK: (_none, _ok, _hotplug, _hotplug, _ok),
+    Operation.VM_ADD_NET: (_none, _ok, _hotplug, _hotplug, _ok),
+    Operation.VM_ADD_PMEM: (_none, _ok, _hotplug, _hotplug, _ok),
+    Operation.VM_ADD_VSOCK: (_none, _ok, _hotplug, _hotplug, _ok),
+    Operation.VM_REMOVE_DEVICE: (_none, _ok, _hotplug, _hotplug, _ok),
 }
 
 TABLE: Final[Mapping[tuple[VmState | None, Operation], ErrorCode | None]] = MappingProxyType(
@@ -63,6 +69,8 @@ _MESSAGES: Final[dict[ErrorCode, str]] = {
     _runs: "the VM is already booted (its state is {state})",
     _paused: "the VM is already paused",
     _unpaused: "the VM is not paused (its state is {state})",
+    _hotplug: "devices cannot come and go while the VM is booted yet (its state is {state}); "
+    "vm.shutdown first",
 }
 
 

@@ -24,6 +24,7 @@ from ipc_protocol.version import BUILD_VERSION, VERSION
 from kvm_shim import Event, EventKind
 from vmm_worker import transitions
 from vmm_worker.devices.kinds import completed, load_kinds
+from vmm_worker.edits import EDITS, edited
 from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
@@ -116,6 +117,8 @@ class Vmm:
             self._reboot(received_ns)
         elif operation is Operation.VM_RESIZE:
             self._resize(body)
+        elif operation in EDITS:
+            self._edit(operation, body)
         else:
             self._changes[operation]()
         _log.info("%s done; state: %s", operation, self.standing.state or "no VM")
@@ -288,6 +291,13 @@ class Vmm:
         with self._monitor.telling("resizing", "resized"):
             standing.vm.resize(config)
             self.standing = standing._replace(config=config)
+
+    def _edit(self, operation: Operation, body: object) -> None:
+        if self.standing.config is None:
+            raise RuntimeError("a VM without a configuration")
+        config = edited(self.standing.config, operation, body)
+        load_kinds(config)
+        self.standing = self.standing._replace(config=config)
 
     def _shutdown(self) -> None:
         self._end(VmState.CREATED)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "DEFAULT_IDS",
     "MAX_PCI_DEVICES",
     "BalloonConfig",
     "BalloonSize",
@@ -38,6 +39,20 @@ __all__ = [
 MAX_PCI_DEVICES = 31
 """Bus 0 has 32 slots, the first of which is the host bridge's."""
 
+DEFAULT_IDS = {
+    "console": "__console",
+    "disks": "_disk",
+    "net": "_net",
+    "rng": "__rng",
+    "pmem": "_pmem",
+    "vsock": "_vsock",
+    "balloon": "__balloon",
+    "watchdog": "__watchdog",
+    "pvpanic": "__pvpanic",
+}
+"""What a device without an id is called, by its field: with ``__`` the only one of its kind,
+else what its number follows. In the order in which devices are made."""
+
 Path = Annotated[str, Meta(min_length=1, max_length=4095)]
 """A path in the worker's view of the file system; a relative one is from its directory."""
 SocketPath = Annotated[str, Meta(min_length=1, max_length=96)]
@@ -56,7 +71,7 @@ class TokenBucket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tokens for each refill time: bytes or operations."""
     refill_time: Annotated[int, Meta(ge=1, le=86_400_000)]
     """Milliseconds from empty to full."""
-    one_time_burst: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    one_time_burst: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     """Tokens on top, once in the life of the VM's machine."""
 
 

@@ -44,6 +44,7 @@ class ErrorCode(StrEnum):
     VM_ALREADY_RUNNING = "vm_already_running"
     VM_ALREADY_PAUSED = "vm_already_paused"
     VM_NOT_PAUSED = "vm_not_paused"
+    DEVICE_UNKNOWN = "device_unknown"
     OPERATION_IN_PROGRESS = "operation_in_progress"
     OPERATION_CANCELLED = "operation_cancelled"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"

@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from ipc_protocol.config import MemorySize, VcpuCount, VmConfig
-from ipc_protocol.config_devices import BalloonSize
+from ipc_protocol.config_devices import (
+    BalloonSize,
+    DiskConfig,
+    NetConfig,
+    PmemConfig,
+    VsockConfig,
+)
 from ipc_protocol.metrics import IpcMetrics, OperationMetrics, ProcessMetrics
 from ipc_protocol.monitor import MAX_WAIT_MS, EventBatch, EventsQuery
 
@@ -19,6 +26,7 @@ __all__ = [
     "Signature",
     "VmCounters",
     "VmInfo",
+    "VmRemoveDevice",
     "VmResize",
     "VmState",
     "VmmPing",
@@ -45,6 +53,11 @@ class Operation(StrEnum):
     VM_POWER_BUTTON = "vm.power-button"
     VM_NMI = "vm.nmi"
     VM_RESIZE = "vm.resize"
+    VM_ADD_DISK = "vm.add-disk"
+    VM_ADD_NET = "vm.add-net"
+    VM_ADD_PMEM = "vm.add-pmem"
+    VM_ADD_VSOCK = "vm.add-vsock"
+    VM_REMOVE_DEVICE = "vm.remove-device"
 
 
 class VmState(StrEnum):
@@ -100,6 +113,13 @@ class VmResize(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Bytes."""
     desired_balloon: BalloonSize | None = None
     """Bytes that the guest is asked to give up."""
+
+
+class VmRemoveDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``vm.remove-device``."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=255)]
+    """As ``vm.info`` shows it."""
 
 
 VmCounters = dict[str, dict[str, int]]
@@ -158,4 +178,9 @@ SIGNATURES: dict[Operation, Signature] = {
     Operation.VM_POWER_BUTTON: Signature(None, None, reads=False, timeout=10.0),
     Operation.VM_NMI: Signature(None, None, reads=False, timeout=10.0),
     Operation.VM_RESIZE: Signature(VmResize, None, reads=False, timeout=10.0),
+    Operation.VM_ADD_DISK: Signature(DiskConfig, None, reads=False, timeout=10.0),
+    Operation.VM_ADD_NET: Signature(NetConfig, None, reads=False, timeout=10.0),
+    Operation.VM_ADD_PMEM: Signature(PmemConfig, None, reads=False, timeout=10.0),
+    Operation.VM_ADD_VSOCK: Signature(VsockConfig, None, reads=False, timeout=10.0),
+    Operation.VM_REMOVE_DEVICE: Signature(VmRemoveDevice, None, reads=False, timeout=10.0),
 }

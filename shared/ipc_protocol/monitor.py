@@ -7,15 +7,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from ipc_protocol.errors import ErrorCode, VmFailure
-
 __all__ = [
     "MAX_WAIT_MS",
     "EventBatch",
     "EventsQuery",
     "MonitorEvent",
     "Timestamp",
-    "parse_query",
     "shown",
 ]
 
@@ -70,18 +67,6 @@ class EventBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: tuple[MonitorEvent, ...] = ()
     lost: bool = False
     """Whether there were events between the last one seen and these."""
-
-
-def parse_query(document: object) -> EventsQuery:
-    """Return the question in a decoded document.
-
-    Raises:
-        VmFailure: ``invalid_request``.
-    """
-    try:
-        return msgspec.convert(document, EventsQuery, strict=True)
-    except msgspec.ValidationError as ex:
-        raise VmFailure(ErrorCode.INVALID_REQUEST, f"vmm.events: {ex}") from ex
 
 
 def shown(event: MonitorEvent) -> dict[str, Any]:

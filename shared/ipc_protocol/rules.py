@@ -9,7 +9,7 @@ already.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from ipc_protocol.config import CpuTopology
@@ -19,7 +19,25 @@ from ipc_protocol.names import endpoint
 
 __all__ = ["RULES", "Fields", "Rule"]
 
-Fields: TypeAlias = Mapping[str, Any]
+
+class Fields(dict[str, Any]):
+    """The fields that are right by themselves, by JSON pointer.
+
+    Args:
+        newest: The pointer of a device that the others were there before; "" for none.
+    """
+
+    def __init__(self, newest: str = "") -> None:
+        super().__init__()
+        self._newest = newest
+
+    def in_order(self, pointers: Iterable[str]) -> list[str]:
+        """Return the pointers with those of the newest device last."""
+        if not self._newest:
+            return list(pointers)
+        return sorted(pointers, key=lambda each: each.startswith(f"{self._newest}/"))
+
+
 Rule: TypeAlias = Callable[[Fields], Iterator[FieldError]]
 
 _HUGE_PAGE: Final = 2 << 20

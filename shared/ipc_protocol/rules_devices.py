@@ -14,7 +14,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from ipc_protocol.config_devices import MAX_PCI_DEVICES, ImageType, SerialMode
+from ipc_protocol.config_devices import (
+    DEFAULT_IDS,
+    MAX_PCI_DEVICES,
+    ImageType,
+    SerialMode,
+)
 from ipc_protocol.errors import FieldError
 from ipc_protocol.rules import Fields, Rule
 
@@ -46,7 +51,7 @@ def _pci_devices(fields: Fields) -> Iterator[str]:
 def _twice(fields: Fields, pointers: Iterable[str], advice: str) -> Iterator[FieldError]:
     """Complain of each value that one of the pointers before has too."""
     first: dict[object, str] = {}
-    for pointer in pointers:
+    for pointer in fields.in_order(pointers):
         value = fields.get(pointer)
         if value is not None and first.setdefault(value, pointer) != pointer:
             yield FieldError(pointer, f"is taken by {first[value]}: {value!a}; {advice}")
@@ -80,8 +85,13 @@ def _ids(fields: Fields) -> Iterator[FieldError]:
     for pointer in _named(fields):
         if _ID.fullmatch(fields[pointer]) is None:
             yield FieldError(pointer, "must be of ASCII characters without spaces")
-        elif fields[pointer].startswith("__"):
+        elif fields[pointer].startswith("__") and fields[pointer] != _own_id(pointer):
             yield FieldError(pointer, "must not begin with '__': such ids are the machine's own")
+
+
+def _own_id(pointer: str) -> str:
+    """Return what a device is called that is given no name; ``vm.info`` shows it as its id."""
+    return DEFAULT_IDS.get(pointer.split("/")[1], "")
 
 
 def _unique_ids(fields: Fields) -> Iterator[FieldError]:
@@ -160,13 +170,11 @@ def _serial_numbers(fields: Fields) -> Iterator[FieldError]:
 
 def _files(fields: Fields) -> Iterator[FieldError]:
     """Two that write to one file would destroy it, as would one beneath a reader's cache."""
-    uses = chain(
-        ((f"{disk}/path", f"{disk}/readonly") for disk in _elements(fields, "/disks")),
-        ((f"{pmem}/file", f"{pmem}/discard_writes") for pmem in _elements(fields, "/pmem")),
-    )
+    uses = {f"{disk}/path": f"{disk}/readonly" for disk in _elements(fields, "/disks")}
+    uses |= {f"{pmem}/file": f"{pmem}/discard_writes" for pmem in _elements(fields, "/pmem")}
     users: dict[str, tuple[str, bool]] = {}
-    for pointer, spares in uses:
-        path = fields.get(pointer)
+    for pointer in fields.in_order(uses):
+        path, spares = fields.get(pointer), uses[pointer]
         if path is None or spares not in fields:
             continue
         writes = not fields[spares]

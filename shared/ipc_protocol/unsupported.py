@@ -1,115 +1,146 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fields of Cloud Hypervisor's ``VmConfig`` that Velum does not have yet.
 
-Each is listed with the values that ask for nothing, which may be given and are dropped:
-clients send whole documents, defaults included. Where that specification's default asks
-for something that is not there (an entropy device, a virtio console, core scheduling, a
-guest that can run guests), it is not in the list: to accept it would be to promise it.
+Each is listed with its type, with the values that ask for nothing, which may be given
+and are dropped (clients send whole documents, defaults included), and with what is
+missing for any other value, which is refused by name. The published schema is made from
+this table and the types of ``ipc_protocol.config`` together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["UNSUPPORTED", "Node", "asks_for_nothing"]
+from ipc_protocol import config_unbuilt as unbuilt
+from ipc_protocol.config_devices import Path, SerialMode
 
-Node: TypeAlias = "Mapping[str, Node] | tuple[object, ...]"
-"""The fields of an object or of each element of an array, or the values of a field that ask
-for nothing."""
+__all__ = ["UNSUPPORTED", "Node", "Unsupported"]
 
-_ABSENT: Final = (None,)
-_OFF: Final = (None, False)
-_EMPTY: Final[tuple[object, ...]] = (None, [])
+
+class Unsupported(NamedTuple):
+    """A field that is known and not built."""
+
+    kind: Any
+    """Its type, as msgspec has types."""
+    nothing: tuple[object, ...]
+    """The values that ask for nothing; the first is the specification's default."""
+    lacks: str
+    """What another value would need, to follow on "there is no"."""
+
+    def asks(self, value: object) -> bool:
+        """Tell whether a value asks for something; ``0`` is not ``false`` here."""
+        return not any(type(value) is type(each) and value == each for each in self.nothing)
+
+
+Node: TypeAlias = "Mapping[str, Node] | Unsupported"
+"""The fields of an object or of each element of an array, or what there is to one field."""
+
+
+def _off(lacks: str) -> Unsupported:
+    return Unsupported(bool, (False, None), lacks)
+
+
+def _absent(kind: Any, lacks: str) -> Unsupported:
+    return Unsupported(kind, (None,), lacks)
+
+
+def _empty(kind: Any, lacks: str) -> Unsupported:
+    return Unsupported(tuple[kind, ...], ([], None), lacks)
+
+
+def _default(kind: Any, value: object, lacks: str) -> Unsupported:
+    return Unsupported(kind, (value, None), lacks)
+
+
+_IOMMU: Final = {"iommu": _off("virtual IOMMU")}
+_HOTPLUG: Final = "memory hotplug"
+_VHOST_USER: Final = "vhost-user"
+_VHOST: Final[Mapping[str, Node]] = {
+    "vhost_socket": _absent(Path, _VHOST_USER),
+    "vhost_user": _off(_VHOST_USER),
+}
+_SMBIOS: Final = "SMBIOS table"
+_CONFIDENTIAL: Final = "confidential guest (TDX, SEV-SNP, IGVM)"
 
 UNSUPPORTED: Final[Mapping[str, Node]] = {
     "cpus": {
-        "affinity": _EMPTY,
-        "core_scheduling": (None, "Off"),
-        "features": {"amx": _OFF},
-        "kvm_hyperv": _OFF,
-        "nested": _OFF,
-        "profile": (None, "Host"),
+        "features": {"amx": _off("AMX in guests")},
+        "kvm_hyperv": _off("Hyper-V interface for guests"),
+        "profile": _default(str, "Host", "CPU profile but the host's own"),
     },
     "memory": {
-        # How memory would be added; without a hotplug_size none ever is.
-        "hotplug_method": (None, "Acpi"),
-        "hotplug_size": (None, 0),
-        "hotplugged_size": (None, 0),
-        "hugepage_size": _ABSENT,
-        "reserve": _OFF,
-        "zones": _EMPTY,
+        "hotplug_method": _default(unbuilt.HotplugMethod, "Acpi", _HOTPLUG),
+        "hotplug_size": Unsupported(unbuilt.Size, (None, 0), _HOTPLUG),
+        "hotplugged_size": Unsupported(unbuilt.Size, (None, 0), _HOTPLUG),
+        "hugepage_size": _absent(unbuilt.Size, "choice of a huge page's size but the host's own"),
+        "zones": _empty(unbuilt.MemoryZoneConfig, "memory zone"),
     },
     "payload": {
-        "firmware": _ABSENT,
-        "fw_cfg_config": _ABSENT,
-        "host_data": _ABSENT,
-        "igvm": _ABSENT,
+        "firmware": _absent(Path, "firmware boot"),
+        "fw_cfg_config": _absent(unbuilt.FwCfgConfig, "fw_cfg device"),
+        "host_data": _absent(str, _CONFIDENTIAL),
+        "igvm": _absent(Path, _CONFIDENTIAL),
     },
-    "serial": {
-        # Older releases describe the serial port with the console's schema.
-        "iommu": _OFF,
+    # Older releases describe the serial port with the console's schema.
+    "serial": _IOMMU,
+    "balloon": _IOMMU,
+    "console": _IOMMU,
+    "debug_console": {
+        "file": _absent(Path, "debug console"),
+        "iobase": _default(unbuilt.Short, 0xE9, "debug console"),
+        "mode": Unsupported(SerialMode, ("Off",), "debug console"),
     },
-    "balloon": {"iommu": _OFF},
-    "console": {"iommu": _OFF},
-    "debug_console": {"file": _ABSENT, "iobase": (None, 0xE9), "mode": ("Off",)},
-    "devices": _EMPTY,
+    "devices": _empty(unbuilt.DeviceConfig, "VFIO"),
     "disks": {
-        "backing_files": _OFF,
-        "iommu": _OFF,
-        "queue_affinity": _EMPTY,
-        "vhost_socket": _ABSENT,
-        "vhost_user": _OFF,
+        "backing_files": _off("image format with backing files"),
+        "queue_affinity": _empty(unbuilt.VirtQueueAffinity, "affinity for a disk's threads"),
+        **_IOMMU,
+        **_VHOST,
     },
-    "fs": _EMPTY,
-    "gdb": _OFF,
-    "generic_vhost_user": _EMPTY,
-    "iommu": _OFF,
-    "ivshmem": _ABSENT,
-    "landlock_enable": _OFF,
-    "landlock_rules": _EMPTY,
+    "fs": _empty(unbuilt.FsConfig, "shared directory (virtio-fs)"),
+    "gdb": _off("GDB server"),
+    "generic_vhost_user": _empty(unbuilt.GenericVhostUserConfig, _VHOST_USER),
+    "iommu": _off("virtual IOMMU"),
+    "ivshmem": _absent(unbuilt.IvshmemConfig, "ivshmem device"),
+    "landlock_enable": _off("Landlock sandbox"),
+    "landlock_rules": _empty(unbuilt.LandlockConfig, "Landlock sandbox"),
     "net": {
-        "fds": _EMPTY,
-        "iommu": _OFF,
-        "vhost_mode": (None, "Client"),
-        "vhost_socket": _ABSENT,
-        "vhost_user": _OFF,
+        "fds": _empty(int, "way to hand over descriptors"),
+        "vhost_mode": _default(unbuilt.VhostMode, "Client", _VHOST_USER),
+        **_IOMMU,
+        **_VHOST,
     },
-    "numa": _EMPTY,
-    "pci_segments": _EMPTY,
+    "numa": _empty(unbuilt.NumaConfig, "NUMA for guests"),
+    "pci_segments": _empty(unbuilt.PciSegmentConfig, "PCI segment but 0"),
     "platform": {
-        "chassis_asset_tag": _ABSENT,
-        "iommu_address_width_bits": (None, 64),
-        "iommu_segments": _EMPTY,
-        "iommufd": _OFF,
-        "iommufd_fd": _ABSENT,
-        "num_pci_segments": (None, 1),
-        "oem_strings": _EMPTY,
-        "serial_number": _ABSENT,
-        "sev_snp": _OFF,
-        "system_family": _ABSENT,
-        "system_manufacturer": _ABSENT,
-        "system_product_name": _ABSENT,
-        "system_serial_number": _ABSENT,
-        "system_sku_number": _ABSENT,
-        "system_uuid": _ABSENT,
-        "system_version": _ABSENT,
-        "tdx": _OFF,
-        "uuid": _ABSENT,
+        "chassis_asset_tag": _absent(str, _SMBIOS),
+        "iommu_address_width_bits": _default(unbuilt.Byte, 64, "virtual IOMMU"),
+        "iommu_segments": _empty(unbuilt.Short, "virtual IOMMU"),
+        "iommufd": _off("VFIO"),
+        "iommufd_fd": _absent(int, "VFIO"),
+        "num_pci_segments": _default(unbuilt.Short, 1, "PCI segment but 0"),
+        "oem_strings": _empty(str, _SMBIOS),
+        "serial_number": _absent(str, _SMBIOS),
+        "sev_snp": _off(_CONFIDENTIAL),
+        "system_family": _absent(str, _SMBIOS),
+        "system_manufacturer": _absent(str, _SMBIOS),
+        "system_product_name": _absent(str, _SMBIOS),
+        "system_serial_number": _absent(str, _SMBIOS),
+        "system_sku_number": _absent(str, _SMBIOS),
+        "system_uuid": _absent(str, _SMBIOS),
+        "system_version": _absent(str, _SMBIOS),
+        "tdx": _off(_CONFIDENTIAL),
+        "uuid": _absent(str, _SMBIOS),
         # How VFIO devices would reach each other; there are none.
-        "vfio_p2p_dma": (None, True),
+        "vfio_p2p_dma": _default(bool, True, "VFIO"),  # noqa: FBT003 - its default
     },
-    "pmem": {"iommu": _OFF},
-    "pvmemcontrol": _ABSENT,
-    "rng": {"iommu": _OFF},
-    "rtc": _ABSENT,
-    "tpm": _ABSENT,
-    "user_devices": _EMPTY,
-    "vdpa": _EMPTY,
-    "vsock": {"iommu": _OFF},
+    "pmem": _IOMMU,
+    "pvmemcontrol": _absent(unbuilt.PvmemcontrolConfig, "pvmemcontrol device"),
+    "rng": _IOMMU,
+    "rtc": _absent(unbuilt.RtcConfig, "virtio clock (the CMOS clock is always there)"),
+    "tpm": _absent(unbuilt.TpmConfig, "TPM"),
+    "user_devices": _empty(unbuilt.UserDeviceConfig, "vfio-user"),
+    "vdpa": _empty(unbuilt.VdpaConfig, "vDPA"),
+    "vsock": _IOMMU,
 }
-
-
-def asks_for_nothing(value: object, nothing: tuple[object, ...]) -> bool:
-    """Tell whether a value is one of those; ``0`` is not ``false`` here."""
-    return any(type(value) is type(each) and value == each for each in nothing)

@@ -9,20 +9,22 @@ nothing here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import inspect
 
 from ipc_protocol import rules, rules_devices
 from ipc_protocol.config import VmConfig
+from ipc_protocol.config_devices import DiskConfig, NetConfig, PmemConfig, VsockConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
-from ipc_protocol.messages import VmResize
-from ipc_protocol.monitor import EventsQuery, parse_query
-from ipc_protocol.rules import Rule
-from ipc_protocol.unsupported import UNSUPPORTED, Node, asks_for_nothing
+from ipc_protocol.messages import VmRemoveDevice, VmResize
+from ipc_protocol.monitor import EventsQuery
+from ipc_protocol.rules import Fields, Rule
+from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
 
-__all__ = ["MAX_ERRORS", "PARSERS", "parse_config", "parse_resize"]
+__all__ = ["MAX_ERRORS", "PARSERS", "Parser", "parse_config", "parse_device", "parse_request"]
 
 MAX_ERRORS: Final = 100
 """Fields named in one answer; of a document that is all errors, these are enough."""
@@ -31,18 +33,41 @@ _SHOWN: Final = 64
 """Characters of a client's own text that are repeated to it."""
 _CONSTANTS: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
 _CONFIG: Final = inspect.type_info(VmConfig)
-_RESIZE: Final = inspect.type_info(VmResize)
 
 
-def parse_config(document: object) -> VmConfig:
+class Parser(Protocol):
+    """Makes a typed request of a decoded document."""
+
+    def __call__(self, document: object, *, ignored: list[str] | None = None) -> object:
+        """Return the request.
+
+        Args:
+            document: Plain values, as JSON or msgpack has them.
+            ignored: Where unknown fields are to be left out instead of refused, the list
+                that takes their pointers.
+
+        Raises:
+            VmFailure: With every field at fault.
+        """
+
+
+def parse_config(
+    document: object, *, ignored: list[str] | None = None, newest: str = ""
+) -> VmConfig:
     """Return the configuration in a decoded document.
+
+    Args:
+        document: Plain values.
+        ignored: As of :class:`Parser`.
+        newest: The pointer of a device that comes to a configuration which is valid without
+            it; of two that get into each other's way, it is the one at fault.
 
     Raises:
         VmFailure: ``invalid_config``; ``duplicate_id`` or ``not_supported`` when the only
             fault is that ids are taken, or that it asks for what is not built; with every
             field at fault.
     """
-    walk = _Walk()
+    walk = _Walk(ignored, newest)
     clean = walk.value(document, _CONFIG, "", UNSUPPORTED)
     invalid = [*walk.invalid, *walk.broken(rules.RULES), *walk.broken(rules_devices.RULES)]
     clashes = walk.broken(rules_devices.CLASHES)
@@ -58,24 +83,53 @@ def parse_config(document: object) -> VmConfig:
     return msgspec.convert(clean, VmConfig, strict=True)
 
 
-def parse_resize(document: object) -> VmResize:
-    """Return what a decoded document asks ``vm.resize`` for.
+def parse_device(
+    kind: type, field: str, document: object, *, ignored: list[str] | None = None
+) -> object:
+    """Return the configuration of one device, as far as it can be judged by itself.
+
+    Args:
+        kind: Its type.
+        field: Where the configuration has devices of the kind.
+        document: Plain values.
+        ignored: As of :class:`Parser`.
+
+    Raises:
+        VmFailure: ``invalid_config`` or ``not_supported``, with every field at fault.
+    """
+    walk = _Walk(ignored)
+    clean = walk.value(document, inspect.type_info(kind), "", UNSUPPORTED[field])
+    if walk.invalid:
+        what = "the device's configuration is not valid"
+        raise _refusal(ErrorCode.INVALID_CONFIG, what, walk.invalid, walk.lacking)
+    if walk.lacking:
+        what = "the device's configuration asks for what is not there"
+        raise _refusal(ErrorCode.NOT_SUPPORTED, what, walk.lacking)
+    return msgspec.convert(clean, kind, strict=True)
+
+
+def parse_request(kind: type, document: object, *, ignored: list[str] | None = None) -> object:
+    """Return any other request body.
 
     Raises:
         VmFailure: ``invalid_request``, with every field at fault.
     """
-    walk = _Walk()
-    clean = walk.value(document, _RESIZE, "", {})
+    walk = _Walk(ignored)
+    clean = walk.value(document, inspect.type_info(kind), "", {})
     if walk.invalid:
-        what = "the request is not valid"
-        raise _refusal(ErrorCode.INVALID_REQUEST, what, walk.invalid)
-    return msgspec.convert(clean, VmResize, strict=True)
+        raise _refusal(ErrorCode.INVALID_REQUEST, "the request is not valid", walk.invalid)
+    return msgspec.convert(clean, kind, strict=True)
 
 
-PARSERS: Final[Mapping[type, Callable[[object], object]]] = {
+PARSERS: Final[Mapping[type, Parser]] = {
     VmConfig: parse_config,
-    VmResize: parse_resize,
-    EventsQuery: parse_query,
+    DiskConfig: partial(parse_device, DiskConfig, "disks"),
+    NetConfig: partial(parse_device, NetConfig, "net"),
+    PmemConfig: partial(parse_device, PmemConfig, "pmem"),
+    VsockConfig: partial(parse_device, VsockConfig, "vsock"),
+    VmResize: partial(parse_request, VmResize),
+    VmRemoveDevice: partial(parse_request, VmRemoveDevice),
+    EventsQuery: partial(parse_request, EventsQuery),
 }
 """How each type of request body is made from plain values."""
 
@@ -93,10 +147,11 @@ def _refusal(code: ErrorCode, what: str, *lists: Iterable[FieldError]) -> VmFail
 class _Walk:
     """One pass over a document along the description of a type."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: list[str] | None = None, newest: str = "") -> None:
         self.invalid: list[FieldError] = []
         self.lacking: list[FieldError] = []
-        self._sound: dict[str, Any] = {}
+        self._ignored = ignored
+        self._sound = Fields(newest)
 
     def broken(self, table: Iterable[Rule]) -> list[FieldError]:
         """Return what does not hold between the fields found sound."""
@@ -110,7 +165,9 @@ class _Walk:
                 return None
             (kind,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
         if isinstance(kind, inspect.StructType):
-            return self._struct(value, kind, pointer, others if isinstance(others, dict) else {})
+            return self._struct(
+                value, kind, pointer, {} if isinstance(others, Unsupported) else others
+            )
         if isinstance(kind, inspect.VarTupleType):
             return self._array(value, kind, pointer, others)
         if reason := _CHECKS[type(kind)](value, kind):
@@ -134,7 +191,7 @@ class _Walk:
         for name, field in fields.items():
             below = f"{pointer}/{name}"
             if name in value:
-                clean[name] = self.value(value[name], field.type, below, others.get(name, ()))
+                clean[name] = self.value(value[name], field.type, below, others.get(name, {}))
             elif not field.required:
                 self._default(msgspec.to_builtins(field.default), below)
             elif isinstance(field.type, inspect.StructType):
@@ -174,15 +231,23 @@ class _Walk:
         below = f"{pointer}/{_escape(name)}"
         node = others.get(name)
         if node is None:
-            self.invalid.append(FieldError(below, f"is not a known field{self._hint(name, known)}"))
-        elif isinstance(node, tuple):
-            if not asks_for_nothing(value, node):
-                self.lacking.append(FieldError(below, "is not supported yet: leave it out"))
+            self._unknown(name, below, known)
+        elif isinstance(node, Unsupported):
+            if node.asks(value):
+                reason = f"is not supported yet: there is no {node.lacks}; leave it out"
+                self.lacking.append(FieldError(below, reason))
         elif isinstance(value, dict):
             for each in value:
                 self._other(value[each], each, below, node, known=tuple(node))
         elif value is not None:
             self.invalid.append(FieldError(below, f"must be an object, not {_show(value)}"))
+
+    def _unknown(self, name: str, pointer: str, known: tuple[str, ...]) -> None:
+        if self._ignored is None:
+            reason = f"is not a known field{self._hint(name, known)}"
+            self.invalid.append(FieldError(pointer, reason))
+        else:
+            self._ignored.append(pointer)
 
     def _default(self, value: object, pointer: str) -> None:
         self._sound[pointer] = value

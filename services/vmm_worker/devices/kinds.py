@@ -9,14 +9,15 @@ runs per VM, and each pays for what it imports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from ipc_protocol.config import VmConfig
-from ipc_protocol.config_devices import MAX_PCI_DEVICES, SerialMode
+from ipc_protocol.config_devices import DEFAULT_IDS, MAX_PCI_DEVICES, SerialMode
 from vmm_worker.devices.backend import Backend
 from vmm_worker.machine.memory import pmem_start
 
@@ -30,6 +31,10 @@ __all__ = [
     "shown",
     "wanted_devices",
 ]
+
+
+_COUNTED: Final = re.compile(r"_[a-z]+([0-9]+)")
+"""The ids of devices that have no name of their own."""
 
 
 class Wanted(NamedTuple):
@@ -61,8 +66,6 @@ class Kind(NamedTuple):
 
     field: str
     """Of ``VmConfig``."""
-    name: str
-    """The id of the only one, or what the number of each follows."""
     load: Callable[[], Opener]
     """Imports the kind's module."""
 
@@ -140,15 +143,15 @@ def _pvpanic() -> Opener:
 
 
 KINDS: Final[tuple[Kind, ...]] = (
-    Kind("console", "__console", _console),
-    Kind("disks", "_disk", _disk),
-    Kind("net", "_net", _net),
-    Kind("rng", "__rng", _rng),
-    Kind("pmem", "_pmem", _pmem),
-    Kind("vsock", "_vsock", _vsock),
-    Kind("balloon", "__balloon", _balloon),
-    Kind("watchdog", "__watchdog", _watchdog),
-    Kind("pvpanic", "__pvpanic", _pvpanic),
+    Kind("console", _console),
+    Kind("disks", _disk),
+    Kind("net", _net),
+    Kind("rng", _rng),
+    Kind("pmem", _pmem),
+    Kind("vsock", _vsock),
+    Kind("balloon", _balloon),
+    Kind("watchdog", _watchdog),
+    Kind("pvpanic", _pvpanic),
 )
 """In the order in which devices are made, which decides their slots and ids."""
 
@@ -157,18 +160,20 @@ def wanted_devices(config: VmConfig) -> tuple[Wanted, ...]:
     """Give each device of a configuration its id and its slot.
 
     The same configuration always gives the same. The ids of all kinds that are counted
-    have one counter, as in Cloud Hypervisor; names that the configuration gives are left out.
+    have one counter, as in Cloud Hypervisor, which passes over the numbers in names that the
+    configuration gives.
     """
     asked = [(kind, *each) for kind in KINDS for each in _asked(config, kind.field)]
     names = {group.id for group in config.rate_limit_groups}
     names.update(getattr(each, "id", None) or "" for _, _, each in asked)
     slots = {getattr(each, "pci_device_id", None) for _, _, each in asked}
     free = (slot for slot in range(1, MAX_PCI_DEVICES + 1) if slot not in slots)
-    numbers = count()
+    used = {int(found[1]) for name in names if (found := _COUNTED.fullmatch(name))}
+    numbers = (number for number in count() if number not in used)
     return tuple(
         Wanted(
             kind=kind,
-            id=getattr(each, "id", None) or _default_id(kind, numbers, names),
+            id=getattr(each, "id", None) or _default_id(kind, numbers),
             slot=getattr(each, "pci_device_id", None) or next(free),
             pointer=pointer,
             config=each,
@@ -185,10 +190,13 @@ def load_kinds(config: VmConfig) -> None:
 
 
 def completed(config: VmConfig) -> VmConfig:
-    """Return the configuration with what is drawn once for the life of a VM.
+    """Return the configuration with what is settled once for the life of a VM.
 
-    A guest knows its network by its MAC address, and so does whoever leases it an address.
+    Ids, by which devices are removed again; and MAC addresses: a guest knows its network by
+    its own, and so does whoever leases it an address.
     """
+    ids = {wanted.pointer: {"id": wanted.id} for wanted in _described(wanted_devices(config))}
+    config = _changed(config, ids)
     if all(net.mac for net in config.net):
         return config
     from vmm_worker.devices.net import draw_mac
@@ -201,19 +209,29 @@ def completed(config: VmConfig) -> VmConfig:
 
 def shown(config: VmConfig, devices: Sequence[Installed]) -> VmConfig:
     """Return the configuration with the devices' ids and what was found out at boot."""
+    backends = {wanted.pointer: backend for wanted, backend in devices}
     found = {
-        wanted.pointer: {"id": wanted.id, **backend.found()}
-        for wanted, backend in devices
-        if isinstance(wanted.config, msgspec.Struct)
+        wanted.pointer: {"id": wanted.id, **backends[wanted.pointer].found()}
+        for wanted in _described(wanted for wanted, _ in devices)
     }
-    changes: dict[str, Any] = {}
-    for field in {wanted.kind.field for wanted, _ in devices}:
+    return _changed(config, found)
+
+
+def _described(devices: Iterable[Wanted]) -> Iterator[Wanted]:
+    """Yield the devices that have a configuration of their own."""
+    return (wanted for wanted in devices if isinstance(wanted.config, msgspec.Struct))
+
+
+def _changed(config: VmConfig, changes: Mapping[str, Mapping[str, object]]) -> VmConfig:
+    """Return the configuration with changes to devices, given by pointer."""
+    fields: dict[str, Any] = {}
+    for field in {pointer.split("/")[1] for pointer in changes}:
         each = [
-            msgspec.structs.replace(value, **found[pointer]) if pointer in found else value
+            msgspec.structs.replace(value, **changes.get(pointer, {}))
             for pointer, value in _asked(config, field)
         ]
-        changes[field] = tuple(each) if isinstance(getattr(config, field), tuple) else each[0]
-    return msgspec.structs.replace(config, **changes)
+        fields[field] = tuple(each) if isinstance(getattr(config, field), tuple) else each[0]
+    return msgspec.structs.replace(config, **fields)
 
 
 def _asked(config: VmConfig, field: str) -> Iterator[tuple[str, Any]]:
@@ -225,7 +243,6 @@ def _asked(config: VmConfig, field: str) -> Iterator[tuple[str, Any]]:
         yield f"/{field}", value
 
 
-def _default_id(kind: Kind, numbers: Iterator[int], taken: set[str]) -> str:
-    if kind.name.startswith("__"):
-        return kind.name
-    return next(name for number in numbers if (name := f"{kind.name}{number}") not in taken)
+def _default_id(kind: Kind, numbers: Iterator[int]) -> str:
+    stem = DEFAULT_IDS[kind.field]
+    return stem if stem.startswith("__") else f"{stem}{next(numbers)}"

@@ -42,4 +42,4 @@ def create_limiter(vm: Vm, config: RateLimiterConfig | None) -> Device | None:
 def _bucket(config: TokenBucket | None) -> limiter.Bucket | None:
     if config is None:
         return None
-    return limiter.Bucket(config.size, config.refill_time, config.one_time_burst)
+    return limiter.Bucket(config.size, config.refill_time, config.one_time_burst or 0)

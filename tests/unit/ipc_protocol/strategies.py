@@ -12,6 +12,7 @@ from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadCo
 from ipc_protocol.config_devices import SerialConfig, SerialMode
 from tests.unit.ipc_protocol.strategies_devices import PATH, devices
 
+WRITABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 INTEGER = st.integers(-(1 << 63), (1 << 64) - 1)
 
@@ -114,8 +115,9 @@ def _values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             drawn = _strings(kind)
         case inspect.UnionType(types):
             drawn = st.one_of([_values(each) for each in types])
-        case inspect.VarTupleType(item):
-            drawn = st.lists(_values(item), max_size=4).map(tuple)
+        case inspect.VarTupleType(item, least, most):
+            size = {"min_size": least or 0, "max_size": most or 4}
+            drawn = st.lists(_values(item), **size).map(tuple)
         case inspect.DictType(key, value):
             drawn = st.dictionaries(_values(key), _values(value), max_size=4)
         case _:
@@ -127,7 +129,7 @@ def _strings(kind: inspect.StrType) -> st.SearchStrategy[str]:
     if kind.pattern is not None:
         return st.from_regex(kind.pattern)
     if kind.max_length is None:
-        return TEXT
+        return st.text(WRITABLE, max_size=40)
     return st.text("abc", min_size=kind.min_length or 0, max_size=kind.max_length)
 
 

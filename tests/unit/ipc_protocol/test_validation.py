@@ -13,11 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, VmConfig
-from ipc_protocol.config_devices import ConsoleConfig, DiskConfig, RngConfig, SerialConfig
+from ipc_protocol.config_devices import (
+    ConsoleConfig,
+    DiskConfig,
+    NetConfig,
+    PmemConfig,
+    RngConfig,
+    SerialConfig,
+    VsockConfig,
+)
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
-from ipc_protocol.messages import VmResize
-from ipc_protocol.unsupported import UNSUPPORTED, Node
-from ipc_protocol.validation import MAX_ERRORS, parse_config, parse_resize
+from ipc_protocol.messages import VmRemoveDevice, VmResize
+from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
+from ipc_protocol.validation import MAX_ERRORS, PARSERS, parse_config
 from tests.unit.ipc_protocol.strategies import CONFIG, JSON
 
 KERNEL = {"kernel": "/boot/vmlinuz"}
@@ -232,8 +240,10 @@ def test_a_document_is_an_object(document: object) -> None:
 ARRAYS = {"disks", "net", "pmem"}
 
 
-def unsupported_fields(node: Node = UNSUPPORTED, pointer: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, tuple):
+def unsupported_fields(
+    node: Node = UNSUPPORTED, pointer: str = ""
+) -> Iterator[tuple[str, Unsupported]]:
+    if isinstance(node, Unsupported):
         yield pointer, node
         return
     for name, below in node.items():
@@ -241,14 +251,22 @@ def unsupported_fields(node: Node = UNSUPPORTED, pointer: str = "") -> Iterator[
         yield from unsupported_fields(below, f"{pointer}/{name}{element}")
 
 
-@pytest.mark.parametrize(("pointer", "nothing"), list(unsupported_fields()))
-def test_what_is_not_built_is_refused_by_name(pointer: str, nothing: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(("pointer", "field"), list(unsupported_fields()))
+def test_what_is_not_built_is_refused_by_name(pointer: str, field: Unsupported) -> None:
     error = refusal(with_fields(pointer, {"anything": 1}))
     assert error.code is ErrorCode.NOT_SUPPORTED
     assert [each.pointer for each in error.fields] == [pointer]
     assert pointer in error.message
-    for value in nothing:
+    assert field.lacks in error.message
+    for value in field.nothing:
         assert parse_config(with_fields(pointer, copy.deepcopy(value)))
+
+
+@pytest.mark.parametrize(("pointer", "field"), list(unsupported_fields()))
+def test_what_asks_for_nothing_is_of_the_field_s_own_type(pointer: str, field: Unsupported) -> None:
+    for value in field.nothing:
+        assert value is None or msgspec.convert(value, field.kind) is not None, pointer
+    assert msgspec.json.schema(field.kind)
 
 
 def test_zero_is_not_false_and_an_unknown_part_is_unknown() -> None:
@@ -319,12 +337,71 @@ def test_an_image_of_another_type_is_refused_by_name(name: str) -> None:
 
 
 def test_a_resize_is_parsed_like_a_configuration() -> None:
-    assert parse_resize({}) == VmResize()
-    assert parse_resize({"desired_balloon": 4096}) == VmResize(desired_balloon=4096)
+    parse = PARSERS[VmResize]
+    assert parse({}) == VmResize()
+    assert parse({"desired_balloon": 4096}) == VmResize(desired_balloon=4096)
     with pytest.raises(VmFailure) as caught:
-        parse_resize({"desired_vcpus": 0, "desired_ram": "1G", "desired_baloon": 1})
+        parse({"desired_vcpus": 0, "desired_ram": "1G", "desired_baloon": 1})
     error = caught.value.error
     assert error.code is ErrorCode.INVALID_REQUEST
     pointers = ["/desired_baloon", "/desired_vcpus", "/desired_ram"]
     assert [each.pointer for each in error.fields] == pointers
     assert "did you mean desired_balloon?" in error.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        (DiskConfig, {"path": "/d", "vhost_user": False, "queue_affinity": None}),
+        (NetConfig, {"tap": "t", "vhost_mode": "Client", "iommu": False}),
+        (PmemConfig, {"file": "/p", "iommu": False}),
+        (VsockConfig, {"cid": 3, "socket": "/s", "iommu": False}),
+        (VmRemoveDevice, {"id": "_disk0"}),
+    ],
+)
+def test_a_device_is_parsed_by_itself(kind: type, document: dict[str, Any]) -> None:
+    parse = PARSERS[kind]
+    assert isinstance(parse(document), kind)
+    with pytest.raises(VmFailure) as caught:
+        parse(document | {"colour": 1, "id": ""})
+    assert [each.pointer for each in caught.value.error.fields] == ["/colour", "/id"]
+
+
+def test_a_device_that_asks_for_what_is_not_built_is_refused_by_name() -> None:
+    with pytest.raises(VmFailure) as caught:
+        PARSERS[DiskConfig]({"path": "/d", "vhost_user": True})
+    assert caught.value.error.code is ErrorCode.NOT_SUPPORTED
+    assert [each.pointer for each in caught.value.error.fields] == ["/vhost_user"]
+
+
+def test_unknown_fields_may_be_left_out_by_name() -> None:
+    document = {
+        "payload": {**KERNEL, "shim": "/s"},
+        "disks": [{"path": "/d", "a/b": 1}],
+        "platform": {"colour": "red"},
+        "future": {},
+    }
+    ignored: list[str] = []
+    config = parse_config(document, ignored=ignored)
+    assert config == parse_config({"payload": KERNEL, "disks": [{"path": "/d"}]})
+    assert ignored == ["/platform/colour", "/future", "/payload/shim", "/disks/0/a~1b"]
+    # What is known and wrong, or not built, is refused as ever.
+    with pytest.raises(VmFailure) as caught:
+        parse_config(document | {"watchdog": 1, "iommu": True}, ignored=[])
+    assert [each.pointer for each in caught.value.error.fields] == ["/watchdog", "/iommu"]
+    ignored.clear()
+    PARSERS[VmResize]({"desired_ram": 1 << 30, "force": True}, ignored=ignored)
+    assert ignored == ["/force"]
+
+
+def test_of_two_devices_the_newest_is_at_fault() -> None:
+    document = {
+        "payload": KERNEL,
+        "disks": [{"path": "/a"}, {"path": "/p", "id": "one", "pci_device_id": 9}],
+        "pmem": [{"file": "/p"}],
+        "rng": {"id": "one", "pci_device_id": 9},
+    }
+    with pytest.raises(VmFailure) as caught:
+        parse_config(document, newest="/disks/1")
+    pointers = ["/disks/1/pci_device_id", "/disks/1/path", "/disks/1/id"]
+    assert [each.pointer for each in caught.value.error.fields] == pointers

@@ -11,16 +11,18 @@ from ipc_protocol.errors import VmFailure
 from ipc_protocol.messages import Operation, VmState
 from vmm_worker.transitions import STATES, TABLE, check
 
+EDITS = " vm.add-disk vm.add-net vm.add-pmem vm.add-vsock vm.remove-device"
+
 # Written down a second time, and by state, on purpose.
 ALWAYS = "vmm.ping vmm.events vmm.metrics vmm.shutdown vm.delete"
 ALLOWED = {
     None: "vm.create",
-    VmState.CREATED: "vm.info vm.boot vm.resize",
+    VmState.CREATED: "vm.info vm.boot vm.resize" + EDITS,
     VmState.RUNNING: "vm.info vm.counters vm.pause vm.shutdown vm.reboot vm.power-button vm.nmi "
     "vm.resize",
     VmState.PAUSED: "vm.info vm.counters vm.resume vm.shutdown vm.reboot vm.power-button vm.nmi "
     "vm.resize",
-    VmState.SHUTDOWN: "vm.info vm.boot vm.resize",
+    VmState.SHUTDOWN: "vm.info vm.boot vm.resize" + EDITS,
 }
 REFUSED = {
     None: dict.fromkeys(Operation, "vm_not_created"),
@@ -29,11 +31,13 @@ REFUSED = {
         Operation.VM_CREATE: "vm_already_created",
     },
     VmState.RUNNING: {
+        **dict.fromkeys(map(Operation, EDITS.split()), "not_supported"),
         Operation.VM_CREATE: "vm_already_created",
         Operation.VM_BOOT: "vm_already_running",
         Operation.VM_RESUME: "vm_not_paused",
     },
     VmState.PAUSED: {
+        **dict.fromkeys(map(Operation, EDITS.split()), "not_supported"),
         Operation.VM_CREATE: "vm_already_created",
         Operation.VM_BOOT: "vm_already_running",
         Operation.VM_PAUSE: "vm_already_paused",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given as drawn
 
 from ipc_protocol.config import PayloadConfig, VmConfig
@@ -147,4 +148,18 @@ def test_a_mac_address_is_drawn_once() -> None:
     assert first.mac != completed(given).net[0].mac
     assert second.mac == mac
     assert completed(completed(given)).net[1] == second
-    assert completed(config()) == config()
+
+
+def test_ids_are_settled_once_and_by_name() -> None:
+    given = completed(
+        config(disks=(DiskConfig(path="/a"), DiskConfig(path="/b", id="data")), watchdog=True)
+    )
+    assert [disk.id for disk in given.disks] == ["_disk0", "data"]
+    assert (given.console.id, given.rng.id) == ("__console", "__rng")
+    assert completed(given) == given
+    # One that is removed leaves the names of the others as they are.
+    less = msgspec.structs.replace(given, disks=given.disks[1:])
+    more = msgspec.structs.replace(less, disks=(*less.disks, DiskConfig(path="/c")))
+    assert [disk.id for disk in completed(more).disks] == ["data", "_disk0"]
+    off = config(console=ConsoleConfig(mode=SerialMode.OFF))
+    assert completed(off).console == off.console
