@@ -33,7 +33,7 @@ json_option = click.option(
 
 def as_json(document: Any) -> None:
     """Print a document as JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(document)))
+    click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
 
 
 def bytes_text(count: float) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from velumctl.source import Source
 
-__all__ = ["ExitCode", "Failure", "Problem", "Refusal"]
+__all__ = ["OF_JOBS", "ExitCode", "Failure", "Problem", "Refusal"]
 
 
 class ExitCode(IntEnum):
@@ -52,7 +52,7 @@ _BY_STATUS: Final[Mapping[int, ExitCode]] = {
     HTTPStatus.GATEWAY_TIMEOUT: ExitCode.TIMED_OUT,
 }
 
-_BY_CODE: Final[Mapping[str, ExitCode]] = {
+OF_JOBS: Final[Mapping[str, ExitCode]] = {
     ErrorCode.INVALID_REQUEST: ExitCode.INVALID,
     ErrorCode.INVALID_CONFIG: ExitCode.INVALID,
     ErrorCode.DUPLICATE_ID: ExitCode.CONFLICT,
@@ -63,7 +63,8 @@ _BY_CODE: Final[Mapping[str, ExitCode]] = {
     ErrorCode.VM_ALREADY_PAUSED: ExitCode.CONFLICT,
     ErrorCode.VM_NOT_PAUSED: ExitCode.CONFLICT,
     ErrorCode.OPERATION_IN_PROGRESS: ExitCode.CONFLICT,
-    "operation_cancelled": ExitCode.CONFLICT,
+    ErrorCode.OPERATION_CANCELLED: ExitCode.CONFLICT,
+    "device_unknown": ExitCode.NOT_FOUND,
     ErrorCode.VMM_UNAVAILABLE: ExitCode.UNAVAILABLE,
     ErrorCode.VMM_TIMEOUT: ExitCode.TIMED_OUT,
 }
@@ -97,7 +98,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> ExitCode:
         """What a script is told."""
-        by_code = _BY_CODE.get(self.code, ExitCode.FAILED)
+        by_code = OF_JOBS.get(self.code, ExitCode.FAILED)
         return _BY_STATUS.get(self.status, ExitCode.FAILED) if self.status else by_code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -13,17 +14,22 @@ from velumctl.cli import cli
 from velumctl.failures import ExitCode, Failure
 from velumctl.report import tell
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def main() -> NoReturn:
     """Run the command that the process was started with, and exit."""
-    sys.exit(_run())
+    sys.exit(run())
 
 
-def _run() -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: Its arguments; those of the process when ``None``.
+    """
     try:
-        return int(cli.main(prog_name="velumctl", standalone_mode=False) or ExitCode.DONE)
+        return int(cli.main(arguments, "velumctl", standalone_mode=False) or ExitCode.DONE)
     except Failure as ex:
         tell(ex)
         return ex.exit_code

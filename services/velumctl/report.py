@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from ipc_protocol.errors import FieldError
+from velumctl.display import printable
 from velumctl.failures import Failure, Problem, Refusal
 from velumctl.source import Source, Span
 
@@ -20,8 +21,12 @@ def tell(failure: Failure) -> None:
         click.echo(line, err=True)
 
 
+def _red(text: str) -> str:
+    return click.style(printable(text), fg="red")
+
+
 def _lines(failure: Failure) -> Iterator[str]:
-    yield f"{click.style('velumctl:', bold=True)} {click.style(str(failure), fg='red')}"
+    yield f"{click.style('velumctl:', bold=True)} {_red(str(failure))}"
     if isinstance(failure, Refusal):
         yield from _details(failure.problem, failure.source)
     for note in failure.notes:
@@ -30,7 +35,7 @@ def _lines(failure: Failure) -> Iterator[str]:
 
 def _details(problem: Problem, source: Source | None) -> Iterator[str]:
     for cause in problem.causes:
-        yield f"  because: {cause}"
+        yield f"  because: {printable(cause)}"
     elsewhere = []
     for error in problem.errors:
         span = source.find(error.pointer) if source else None
@@ -39,11 +44,11 @@ def _details(problem: Problem, source: Source | None) -> Iterator[str]:
         else:
             elsewhere.append(error)
     for error in elsewhere:
-        yield f"  {error.pointer or '/'}: {error.message}"
+        yield f"  {printable(error.pointer or '/')}: {printable(error.message)}"
     if problem.reference:
-        yield f"  the worker's log says more: look for {problem.reference}"
+        yield f"  the worker's log says more: look for {printable(problem.reference)}"
     if problem.request_id:
-        yield click.style(f"  request id: {problem.request_id}", dim=True)
+        yield click.style(f"  request id: {printable(problem.request_id)}", dim=True)
 
 
 def _underlined(source: Source, span: Span, error: FieldError) -> Iterator[str]:
@@ -55,9 +60,9 @@ def _underlined(source: Source, span: Span, error: FieldError) -> Iterator[str]:
     indent = "".join("\t" if each == "\t" else " " for each in line[: span.column])
     bar = click.style("|", fg="blue")
     arrow = click.style("-->", fg="blue")
-    mark = click.style(f"{'^' * span.width} {error.message}", fg="red")
+    mark = _red(f"{'^' * span.width} {error.message}")
     place = f"{source.name}:{number}:{span.column + 1}"
-    yield f" {margin}{arrow} {': '.join(filter(None, (place, error.pointer)))}"
+    yield f" {margin}{arrow} {': '.join(filter(None, (place, printable(error.pointer))))}"
     yield f" {margin} {bar}"
     yield f" {click.style(number, fg='blue')} {bar} {line}"
     yield f" {margin} {bar} {indent}{mark}"
