@@ -52,7 +52,7 @@ class Audit:
             "uid": peer and peer.credentials.uid,
             "gid": peer and peer.credentials.gid,
             "pid": peer and peer.credentials.pid,
-            "role": peer and peer.role,
+            "role": str(peer.role) if peer and peer.role else None,
             "operation": req.path.rpartition("/")[2][:_SHOWN],
             **vm_of(req),
             "status": falcon.http_status_to_code(resp.status),

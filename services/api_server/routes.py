@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import falcon
 
+from api_server.listing import list_workers
 from api_server.metrics import page
 from api_server.query import Parameter
 from api_server.roles import Role
@@ -68,6 +69,7 @@ ROUTES: dict[str, Route] = {
     PREFIX + name: route
     for name, route in {
         "vmm.ping": _read(Operation.VMM_PING),
+        "vmm.list": _read(list_workers),
         "vmm.shutdown": _change(Operation.VMM_SHUTDOWN, Role.ADMIN),
         "vm.create": _change(Operation.VM_CREATE),
         "vm.boot": _change(Operation.VM_BOOT),

@@ -9,6 +9,7 @@ from api_server.access import Access
 from api_server.audit_log import AuditSink
 from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
+from api_server.roster import Roster
 
 __all__ = ["Services"]
 
@@ -19,9 +20,14 @@ class Services:
 
     peers: Peers
     """The workers of this host."""
+    roster: Roster = field(init=False)
+    """How they all do."""
     access: Access
     """Who has which role."""
     audit: AuditSink
     """Where it is told who did what."""
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     """What it counts of its own work."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "roster", Roster(self.peers))

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from api_server.peers import Peers
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.messages import Operation
 
-__all__ = ["survey"]
+__all__ = ["each_worker", "survey"]
+
+_T = TypeVar("_T")
 
 _AT_ONCE: Final = 64
 """A worker that hangs holds one of these until the deadline, and no other worker."""
@@ -29,12 +32,24 @@ def survey(peers: Peers, operation: Operation, *, timeout: float) -> dict[str, A
     Returns:
         By name of the VM, in order: its answer, or the ``VmFailure`` it gave or is.
     """
+    return each_worker(peers, partial(_ask, peers, operation, timeout))
+
+
+def each_worker(peers: Peers, ask: Callable[[Path], _T]) -> dict[str, _T]:
+    """Do something about every worker that there is, for all at once.
+
+    Args:
+        peers: The workers.
+        ask: What to do, given the path of a worker's socket.
+
+    Returns:
+        By name of the VM, in order: what came of it.
+    """
     workers = peers.everyone()
     if not workers:
         return {}
     with ThreadPoolExecutor(min(len(workers), _AT_ONCE), "survey") as threads:
-        answers = threads.map(partial(_ask, peers, operation, timeout), workers.values())
-        return dict(zip(workers, answers, strict=True))
+        return dict(zip(workers, threads.map(ask, workers.values()), strict=True))
 
 
 def _ask(peers: Peers, operation: Operation, timeout: float, path: Path) -> Any:

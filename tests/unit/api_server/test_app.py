@@ -30,7 +30,8 @@ class _Broken(Peers):
 def _broken_app():
     peers = _Broken(Path("/nowhere"), "default")
     audit = AuditStream(LogFormat.LOGFMT)
-    return create_app(Services(peers=peers, access=Access(Path("/nowhere")), audit=audit))
+    access = Access(Path("/nowhere"))
+    return create_app(Services(peers=peers, access=access, audit=audit))
 
 
 def _call(app, path, method="GET", body=b"", **environ):
