@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import falcon
 
@@ -16,11 +17,12 @@ from api_server.metrics.middleware import RequestMetrics
 from api_server.request import Request
 from api_server.request_ids import RequestIds
 from api_server.request_log import RequestLog
+from api_server.routes import METRICS, ROUTES
 from api_server.routing import Routing
 from api_server.services import Services
 from ipc_protocol.errors import ErrorCode
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "create_metrics_app"]
 
 RETRY_AFTER = "1"
 """Seconds: a worker that is restarted listens again in less."""
@@ -50,17 +52,36 @@ def _answer_failure(req: Request, resp: falcon.Response, ex: Exception, _params:
 
 def create_app(services: Services) -> falcon.App[Request, falcon.Response]:
     """Build the WSGI application that answers from these."""
-    app = falcon.App(request_type=Request, cors_enable=False)
-    # Before an answer they run in this order, after it in the reverse one.
-    for middleware in (
+    return _app(
+        services,
         RequestMetrics(services.metrics),
         RequestIds(),
         RequestLog(),
         Audit(services.audit),
         Identification(services.access),
-        Routing(),
+        Routing(ROUTES),
         Authorization(),
-    ):
+    )
+
+
+def create_metrics_app(services: Services) -> falcon.App[Request, falcon.Response]:
+    """Build the application for whoever may know the metrics and do nothing.
+
+    No other route is in it, so that who may connect is all there is to decide.
+    """
+    return _app(
+        services,
+        RequestMetrics(services.metrics),
+        RequestIds(),
+        RequestLog(),
+        Routing({METRICS: ROUTES[METRICS]}),
+    )
+
+
+def _app(services: Services, *middlewares: Any) -> falcon.App[Request, falcon.Response]:
+    app = falcon.App(request_type=Request, cors_enable=False)
+    # Before an answer they run in this order, after it in the reverse one.
+    for middleware in middlewares:
         app.add_middleware(middleware)
     app.add_sink(Handler(services), r"")
     for kind in (Exception, falcon.HTTPError):

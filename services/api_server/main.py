@@ -19,7 +19,7 @@ from api_server.audit_log import open_audit
 from api_server.log_lines import LogFormat
 from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
-from api_server.server import Server
+from api_server.server import Place, Server
 from api_server.services import Services
 from ipc_protocol.errors import ApiFailure, VmFailure
 from ipc_protocol.listener import MODE
@@ -101,6 +101,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=_group,
         metavar="GROUP",
         help="the group of the socket (default: the server's own)",
+    )
+    parser.add_argument(
+        "--metrics-socket",
+        type=_socket,
+        metavar="PATH",
+        help="where to serve GET /metrics, and nothing else, to whoever may connect",
+    )
+    parser.add_argument(
+        "--metrics-group",
+        type=_group,
+        metavar="GROUP",
+        help="the group of that socket (default: the server's own)",
     )
     parser.add_argument(
         "--runtime-dir",
@@ -186,6 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logs.configure(options.log_level, options.log_format)
     _raise_descriptor_limit()
+    metrics_place = None
+    if options.metrics_socket is not None:
+        metrics_place = Place(options.metrics_socket, group=options.metrics_group)
     metrics = ApiMetrics()
     peers = Peers(
         options.runtime_dir,
@@ -198,12 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         access = Access() if options.access is None else Access(options.access, optional=False)
         audit = open_audit(options.audit_log, options.log_format)
         server = Server(
-            options.socket,
+            Place(options.socket, options.socket_mode, options.socket_group),
             Services(peers=peers, access=access, audit=audit, metrics=metrics),
             threads=options.threads,
             client_timeout=options.client_timeout,
-            mode=options.socket_mode,
-            group=options.socket_group,
+            metrics=metrics_place,
         )
     except (ApiFailure, VmFailure) as ex:
         reason = ": ".join((ex.error.message, *ex.error.causes))

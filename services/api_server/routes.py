@@ -16,9 +16,11 @@ from api_server.roles import Role
 from api_server.services import Services
 from ipc_protocol.messages import Operation
 
-__all__ = ["INTERNAL", "PREFIX", "ROUTES", "Answer", "Endpoint", "Missing", "Route"]
+__all__ = ["INTERNAL", "METRICS", "PREFIX", "ROUTES", "Answer", "Endpoint", "Missing", "Route"]
 
 PREFIX = "/api/v1/"
+METRICS = "/metrics"
+"""Where Prometheus looks, if it is told nothing else."""
 
 Answer: TypeAlias = Callable[[falcon.Request, falcon.Response, Services], None]
 """Answers without a worker, or from several; such a request has no body."""
@@ -101,7 +103,7 @@ ROUTES: dict[str, Route] = {
         "vm.send-migration": _missing("live migration"),
         "vm.receive-migration": _missing("live migration"),
     }.items()
-} | {"/metrics": _read(page.answer)}
+} | {METRICS: _read(page.answer)}
 
 INTERNAL: frozenset[Operation] = frozenset({Operation.VMM_EVENTS, Operation.VMM_METRICS})
 """Operations between our own processes: what asks for them over HTTP is no plain call."""

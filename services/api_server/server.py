@@ -7,19 +7,20 @@ import gc
 import logging
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gunicorn.app.base import BaseApplication
 
-from api_server.app import create_app
+from api_server.app import create_app, create_metrics_app
 from api_server.logs import GunicornLog
 from api_server.services import Services
 from api_server.worker import ApiWorker
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.listener import MODE, SocketPath
 
-__all__ = ["GRACE", "Server"]
+__all__ = ["GRACE", "Place", "Server"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +34,25 @@ HEARTBEAT = 60
 """Seconds after which a serving process that does not even poll is replaced."""
 
 
+class Place(NamedTuple):
+    """Where to listen; a stale socket there is replaced."""
+
+    path: Path
+    mode: int = MODE
+    """Who may connect, as permission bits."""
+    group: int | None = None
+    """The socket's group, by number."""
+
+
 class Server(BaseApplication):
     """Serves the API on a path until SIGTERM.
 
     Args:
-        socket_path: Where to listen; a stale socket there is replaced.
+        place: Where.
         services: What the application answers from.
         threads: How many requests may wait for workers at a time.
         client_timeout: Seconds that a client may take to send a request or to read an answer.
-        mode: Who may connect, as permission bits.
-        group: The socket's group, by number.
+        metrics: Where the metrics are served besides, and nothing else is.
 
     Raises:
         VmFailure: ``host_resource``, the path cannot be listened on.
@@ -50,27 +60,33 @@ class Server(BaseApplication):
 
     def __init__(
         self,
-        socket_path: Path,
+        place: Place,
         services: Services,
         *,
         threads: int,
         client_timeout: float,
-        mode: int = MODE,
-        group: int | None = None,
+        metrics: Place | None = None,
     ) -> None:
-        self._socket_path = socket_path
         self._services = services
         self._threads = threads
         self._client_timeout = client_timeout
-        self._socket = _listen(socket_path, mode, group)
-        self._listener_fd = self._socket.detach()
+        self._metrics_path = None if metrics is None else str(metrics.path)
+        self._runtime_dir = place.path.parent
+        self._listeners: dict[str, int] = {}
+        """By path, the descriptor."""
+        with ExitStack() as sockets:
+            for each in (place,) if metrics is None else (place, metrics):
+                listening = _listen(each)
+                sockets.callback(listening.close)
+                self._listeners[str(each.path)] = listening.detach()
+            self._sockets = sockets.pop_all()
         self._lifeline = os.pipe()
         super().__init__()
 
     def load_config(self) -> None:
         """Set what gunicorn would otherwise take from files and the environment."""
         settings = {
-            "bind": f"fd://{self._listener_fd}",
+            "bind": [f"fd://{listener}" for listener in self._listeners.values()],
             "workers": 1,
             "worker_class": ApiWorker,
             "threads": self._threads,
@@ -83,7 +99,7 @@ class Server(BaseApplication):
             "limit_request_fields": 64,
             "limit_request_field_size": 8190,
             # The heartbeat is the mtime of an open file; on a disk it would be I/O.
-            "worker_tmp_dir": _memory_dir() or str(self._socket_path.parent),
+            "worker_tmp_dir": _memory_dir() or str(self._runtime_dir),
             "logger_class": GunicornLog,
             "proc_name": "velum-api",
             "http_parser": "python",
@@ -102,28 +118,39 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """Build the application, once and before the fork."""
-        return create_app(self._services)
+        api = create_app(self._services)
+        if self._metrics_path is None:
+            return api
+        metrics = create_metrics_app(self._services)
+
+        def application(environ: dict[str, Any], start_response: Any) -> Any:
+            arrived_at = environ["gunicorn.socket"].getsockname()
+            return (metrics if arrived_at == self._metrics_path else api)(environ, start_response)
+
+        return application
 
     def _when_ready(self, _arbiter: object) -> None:
-        _log.info("listening on %s", self._socket_path)
+        _log.info("listening on %s", " and ".join(self._listeners))
 
     def _on_exit(self, _arbiter: object) -> None:
-        self._socket.close()
+        self._sockets.close()
 
     def _pre_fork(self, _arbiter: object, worker: ApiWorker) -> None:
         worker.lifeline = self._lifeline
         worker.client_timeout = self._client_timeout
+        worker.metrics_path = self._metrics_path
+        worker.metrics = self._services.metrics
         # Objects from before the fork stay on shared pages if no collection touches them.
         gc.collect()
         gc.freeze()
 
 
-def _listen(path: Path, mode: int, group: int | None) -> SocketPath:
+def _listen(place: Place) -> SocketPath:
     """Take the path, waiting a moment for a server that was just killed to be gone."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return SocketPath(str(path), mode=mode, group=group)
+            return SocketPath(str(place.path), mode=place.mode, group=place.group)
         except VmFailure:
             if time.monotonic() > deadline:
                 raise

@@ -25,6 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from api_server import problem, request_ids
 from api_server.connection import Connection
 from api_server.failure import explain, failure
+from api_server.metrics.own import ApiMetrics
 from ipc_protocol.errors import ErrorCode
 
 __all__ = ["ApiWorker"]
@@ -34,6 +35,8 @@ LINGER_MS = 2
 """How long a thread waits for the next request of the client it has just answered."""
 LONG_SHARE = 4
 """One thread in this many, on top of the others, is for requests that are read by a thread."""
+METRICS_THREADS = 2
+"""However long all others wait for workers, what they wait for can be seen."""
 LONG_PATIENCE = 6
 """How many times the client's timeout such a request may take altogether."""
 REST_MS = 20
@@ -50,6 +53,10 @@ class ApiWorker(ThreadWorker):
 
     lifeline: tuple[int, int] | None = None
     """A pipe whose writing end only the parent keeps: end of file means that it died."""
+    metrics: ApiMetrics
+    """Where it counts; given before the fork."""
+    metrics_path: str | None = None
+    """Where who connects is served by threads that wait for nothing else."""
     client_timeout = 10.0
     """Seconds that a client may take for a request or for reading an answer."""
 
@@ -65,6 +72,8 @@ class ApiWorker(ThreadWorker):
         """Serve; called in the child, after the fork."""
         threads = max(1, self.cfg.threads // LONG_SHARE)
         self._long_pool = ThreadPoolExecutor(threads, "long")
+        self._metrics_pool = ThreadPoolExecutor(METRICS_THREADS, "metrics")
+        self.metrics.watch_connections(lambda: self.served, lambda: self.waiting)
         super().init_process()
 
     def run(self) -> None:
@@ -75,6 +84,17 @@ class ApiWorker(ThreadWorker):
             self.poller.register(reading, selectors.EVENT_READ, self._parent_died)
         super().run()
         self._long_pool.shutdown(wait=False)
+        self._metrics_pool.shutdown(wait=False)
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait for their clients."""
+        return len(self._parked)
+
+    @property
+    def served(self) -> int:
+        """How many connections a thread is with, or is to be."""
+        return self.nr_conns - self.waiting
 
     @staticmethod
     def _parent_died(_fileobj: int) -> None:
@@ -153,6 +173,8 @@ class ApiWorker(ThreadWorker):
             pool = self._long_pool
             conn.deadline = float("inf")
             self._reading.add(conn)
+        elif conn.server == self.metrics_path:
+            pool = self._metrics_pool
         request: Future[Any] = pool.submit(self.handle, conn)
         request.add_done_callback(
             lambda done: self.method_queue.defer(self.finish_request, conn, done)
@@ -182,7 +204,7 @@ class ApiWorker(ThreadWorker):
         return keepalive and bool(conn.parser.finish_body(deadline=deadline))
 
     def _next_request_comes(self, conn: Connection) -> bool:
-        if self.nr_conns - len(self._parked) > self.cfg.threads or conn.behind:
+        if self.served > self.cfg.threads or conn.behind:
             return False
         if not conn.ready:
             poll = select.poll()
@@ -237,6 +259,7 @@ class ApiWorker(ThreadWorker):
             else:
                 ex = exc
             document = problem.problem(explain(ex), request_id)
+        self.metrics.note_refusal(document.status)
         body = problem.encode(document)
         head = (
             f"HTTP/1.1 {document.status} {document.title}\r\n"

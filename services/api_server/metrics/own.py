@@ -67,6 +67,10 @@ class ApiMetrics:
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
+    def note_refusal(self, status: int) -> None:
+        """Count what did not get as far as the application, hence no method and no time."""
+        self._requests.labels(OTHER, OTHER, str(status)).inc()
+
     def note_call(self, operation: Operation, seconds: float, error: ErrorCode | None) -> None:
         """Count a call of a worker, whatever came of it."""
         self._call_seconds.labels(operation).observe(seconds)
