@@ -72,6 +72,8 @@ def _follow(api: Api, job: JobInfo) -> JobInfo:
         return _watch(api, job)
     except KeyboardInterrupt:
         click.echo(f"cancelling {job.operation} (job {job.id})", err=True)
+        # The interrupted request's answer may still be on its way on this connection.
+        api.close()
         api.put("vmm.cancel", {"id": job.id})
         _watch(api, job)
         raise
