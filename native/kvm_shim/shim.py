@@ -107,6 +107,10 @@ class Vm:
         """Add RAM at a guest-physical address."""
         self._call(lib.kvmshim_memory_add, gpa, size, int(flags))
 
+    def prefault(self, gpa: int, size: int) -> None:
+        """Have the host provide the pages of a range of RAM now; it takes its time."""
+        self._call(lib.kvmshim_memory_prefault, gpa, size)
+
     def write_memory(self, gpa: int, data: Buffer) -> None:
         """Copy into guest RAM, all or nothing."""
         view = ffi.from_buffer(data)

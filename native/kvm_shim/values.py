@@ -29,7 +29,6 @@ Buffer = bytes | bytearray | memoryview
 class MemoryFlag(IntFlag):
     """How guest RAM is allocated."""
 
-    PREFAULT = lib.KVMSHIM_MEMORY_PREFAULT
     HUGEPAGES = lib.KVMSHIM_MEMORY_HUGEPAGES
     THP = lib.KVMSHIM_MEMORY_THP
     SHARED = lib.KVMSHIM_MEMORY_SHARED

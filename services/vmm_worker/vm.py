@@ -19,6 +19,7 @@ from vmm_worker.devices.terminal import Terminal, open_terminal
 from vmm_worker.machine.build import Machine, build_machine
 from vmm_worker.machine.host import host_errors
 from vmm_worker.process import private_memory
+from vmm_worker.progress import Progress
 
 if TYPE_CHECKING:
     from vmm_worker.devices.balloon import Balloon
@@ -45,28 +46,32 @@ class Vm:
         self._devices: tuple[Installed, ...] = ()
         self._requested_ns = 0
         self._built_ns = 0
-        self._own_memory = private_memory()
+        self._own_memory = 0
         self.machine: Machine | None = None
         """The machine of the present boot."""
         self.stopped = False
         """True once the guest stopped by itself: its vCPUs are parked for good."""
 
-    def boot(self, requested_ns: int, *, run: bool = True) -> None:
+    def boot(self, requested_ns: int, progress: Progress, *, run: bool = True) -> None:
         """Build a machine and let it run, in place of the one there was.
 
         Args:
             requested_ns: When it was asked for (CLOCK_MONOTONIC); boot times count from it.
+            progress: Where to tell the stages, and where it may be cancelled.
             run: False to leave it paused.
 
         Raises:
-            VmFailure: When it cannot be built; there is no machine then. :meth:`close`
-                closes what was opened for it.
+            VmFailure: When it cannot be built, or was cancelled; there is no machine then.
+                :meth:`close` closes what was opened for it.
         """
+        progress.enter("devices")
         self._discard()
         with host_errors():
+            self._own_memory = private_memory()
             terminal = self._terminal or self._open()
-            machine = build_machine(self._config, self._devices, kvm=self._kvm)
+            machine = build_machine(self._config, self._devices, kvm=self._kvm, progress=progress)
         try:
+            progress.enter("start")
             _connect(machine, terminal)
             if run:
                 machine.vm.resume()

@@ -88,10 +88,9 @@ int kvmshim_vm_nmi(kvmshim_vm *vm, kvmshim_error *err);
 /* ---- memory ------------------------------------------------------------ */
 
 enum {
-    KVMSHIM_MEMORY_PREFAULT = 1,  /* touch every page now; -ENOMEM when that fails */
-    KVMSHIM_MEMORY_HUGEPAGES = 2, /* MFD_HUGETLB with the host's default huge page */
-    KVMSHIM_MEMORY_THP = 4,       /* madvise(MADV_HUGEPAGE) */
-    KVMSHIM_MEMORY_SHARED = 8     /* on a memfd, for processes that are to map it too */
+    KVMSHIM_MEMORY_HUGEPAGES = 1, /* MFD_HUGETLB with the host's default huge page */
+    KVMSHIM_MEMORY_THP = 2,       /* madvise(MADV_HUGEPAGE) */
+    KVMSHIM_MEMORY_SHARED = 4     /* on a memfd, for processes that are to map it too */
 };
 
 /*
@@ -102,6 +101,11 @@ enum {
  */
 int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
                        kvmshim_error *err);
+
+/* Have the host provide the pages of a range of guest RAM now, whole pages of 4096 bytes,
+ * whose contents stay as they are. It takes its time: of much RAM, ask for one part after
+ * the other. -EFAULT where there is no RAM, -ENOMEM when the host has no more. */
+int kvmshim_memory_prefault(kvmshim_vm *vm, uint64_t gpa, uint64_t size, kvmshim_error *err);
 
 /* Copy between guest RAM and the caller. The whole range must lie in RAM (it may span
  * adjacent slots): -EFAULT otherwise, and nothing is copied. */

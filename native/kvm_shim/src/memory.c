@@ -157,15 +157,38 @@ static bool overlaps(struct memory *memory, uint64_t gpa, uint64_t size)
     return false;
 }
 
-static int prefault(const struct memory_slot *slot, kvmshim_error *err)
+static int populate(const struct memory_slot *slot, uint64_t offset, uint64_t size,
+                    kvmshim_error *err)
 {
-    if (madvise(slot->host, slot->size, MADV_POPULATE_WRITE) == 0)
+    if (madvise(slot->host + offset, size, MADV_POPULATE_WRITE) == 0)
         return 0;
     /* Linux before 5.14 has no such advice; allocating the file's pages is what it can do. */
-    if (errno == EINVAL && slot->fd >= 0 && fallocate(slot->fd, 0, 0, (off_t)slot->size) == 0)
+    if (errno == EINVAL && slot->fd >= 0 &&
+        fallocate(slot->fd, 0, (off_t)offset, (off_t)size) == 0)
         return 0;
     /* Whatever the kernel calls it (a full hugetlb pool is EFAULT), it means one thing. */
-    return error_set(err, -ENOMEM, "prefault 0x%" PRIx64 " bytes of guest RAM", slot->size);
+    return error_set(err, -ENOMEM, "prefault 0x%" PRIx64 " bytes of guest RAM at 0x%" PRIx64,
+                     size, slot->gpa + offset);
+}
+
+int kvmshim_memory_prefault(kvmshim_vm *vm, uint64_t gpa, uint64_t size, kvmshim_error *err)
+{
+    int ret = check_range(vm, gpa, size, err);
+
+    if (ret == 0 && (gpa | size) % PAGE != 0)
+        return error_set(err, -EINVAL, "prefault 0x%" PRIx64 "+0x%" PRIx64 ": no whole pages",
+                         gpa, size);
+    while (ret == 0 && size != 0) {
+        uint64_t length;
+        const struct memory_slot *slot = slot_at(&vm->memory, gpa, &length);
+
+        if (length > size)
+            length = size;
+        ret = populate(slot, gpa - slot->gpa, length, err);
+        gpa += length;
+        size -= length;
+    }
+    return ret;
 }
 
 static int memfd_open(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
@@ -254,8 +277,6 @@ static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err
     if ((flags & KVMSHIM_MEMORY_THP) && madvise(slot->host, slot->size, MADV_HUGEPAGE) < 0 &&
         errno != EINVAL) /* a kernel without them */
         return error_set(err, -errno, "madvise(MADV_HUGEPAGE) guest RAM");
-    if (flags & KVMSHIM_MEMORY_PREFAULT)
-        return prefault(slot, err);
     return 0;
 }
 
@@ -306,8 +327,8 @@ static int slot_add(kvmshim_vm *vm, const struct memory_slot *slot, kvmshim_erro
 int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
                        kvmshim_error *err)
 {
-    const uint32_t known = KVMSHIM_MEMORY_PREFAULT | KVMSHIM_MEMORY_HUGEPAGES |
-                           KVMSHIM_MEMORY_THP | KVMSHIM_MEMORY_SHARED;
+    const uint32_t known =
+        KVMSHIM_MEMORY_HUGEPAGES | KVMSHIM_MEMORY_THP | KVMSHIM_MEMORY_SHARED;
     struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1, .grain = PAGE};
     int ret = check_slot(vm, &slot, err);
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from ipc_protocol.config import MemoryConfig, VmConfig
 from ipc_protocol.config_devices import SerialMode
@@ -26,8 +27,12 @@ from vmm_worker.machine.host import (
 from vmm_worker.machine.memory import low_ram_end, memory_map, ram_regions
 from vmm_worker.machine.payload import Payload
 from vmm_worker.machine.reset_vector import reset_vector
+from vmm_worker.progress import Progress
 
 __all__ = ["Machine", "build_machine"]
+
+_PREFAULT_STEP: Final = 32 << 20
+"""Bytes of RAM after which a boot says how far it is: some ten milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,11 @@ class Machine:
 
 
 def build_machine(
-    config: VmConfig, installed: Sequence[Installed] = (), *, kvm: str = "/dev/kvm"
+    config: VmConfig,
+    installed: Sequence[Installed] = (),
+    *,
+    kvm: str = "/dev/kvm",
+    progress: Progress | None = None,
 ) -> Machine:
     """Build the machine, load its payload and start its (parked) vCPU threads.
 
@@ -60,10 +69,12 @@ def build_machine(
         config: What to build; valid.
         installed: Its PCI devices.
         kvm: The KVM device.
+        progress: Where to tell the stages, and where it may be cancelled.
 
     Raises:
-        VmFailure: If this host or the payload cannot do it.
+        VmFailure: If this host or the payload cannot do it, or it was cancelled.
     """
+    progress = progress or Progress()
     host, supported = probe(kvm)
     cpuid = GuestCpuid(supported, config.cpus)
     check_vcpus(config.cpus, host, cpuid)
@@ -75,11 +86,14 @@ def build_machine(
         ExitStack() as undo,
     ):
         vm = undo.enter_context(Vm(kvm))
-        add_memory(vm, config.memory)
+        progress.enter("memory")
+        add_memory(vm, config.memory, progress)
         devices = create_devices(vm, config)
         plug_in(vm, installed, devices.by_id)
+        progress.enter("payload")
         payload.load(vm, memory_map(size))
         has_serial = config.serial.mode is not SerialMode.OFF
+        progress.enter("vcpus")
         apic_ids = [cpuid.apic_id(index) for index in range(vcpus)]
         vm.write_memory(layout.ACPI_START, acpi_tables(apic_ids, serial=has_serial))
         vm.write_memory(layout.RESET_VECTOR, reset_vector())
@@ -100,11 +114,9 @@ def build_machine(
     )
 
 
-def add_memory(vm: Vm, memory: MemoryConfig) -> None:
+def add_memory(vm: Vm, memory: MemoryConfig, progress: Progress) -> None:
     """Add the guest's RAM, on either side of the 32-bit gap."""
     flags = MemoryFlag(0)
-    if memory.prefault:
-        flags |= MemoryFlag.PREFAULT
     if memory.shared:
         flags |= MemoryFlag.SHARED
     if memory.hugepages:
@@ -114,6 +126,20 @@ def add_memory(vm: Vm, memory: MemoryConfig) -> None:
     with memory_errors(memory):
         for region in ram_regions(memory.size):
             vm.add_memory(region.start, region.size, flags)
+        if memory.prefault:
+            prefault(vm, memory.size, progress)
+
+
+def prefault(vm: Vm, size: int, progress: Progress) -> None:
+    """Have the host provide all of the guest's RAM now, in steps that can be seen."""
+    done = 0
+    for region in ram_regions(size):
+        for offset in range(0, region.size, _PREFAULT_STEP):
+            progress.advance(done / size)
+            step = min(_PREFAULT_STEP, region.size - offset)
+            vm.prefault(region.start + offset, step)
+            done += step
+    progress.advance(1.0)
 
 
 @dataclass(frozen=True, slots=True)

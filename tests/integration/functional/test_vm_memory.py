@@ -6,6 +6,7 @@ import errno
 import pytest
 
 from kvm_shim import MemoryFlag, ShimError, Vm
+from tests.support.ram import resident
 
 pytestmark = pytest.mark.kvm
 
@@ -68,15 +69,45 @@ def test_ram_is_whole_pages(vm, gpa, size):
 
 def test_ram_above_four_gigabytes(vm):
     vm.add_memory(0, MIB)
-    vm.add_memory(4 << 30, MIB, MemoryFlag.PREFAULT)
+    vm.add_memory(4 << 30, MIB)
     vm.write_memory((4 << 30) + 10, b"high")
     assert vm.read_memory((4 << 30) + 10, 4) == b"high"
 
 
 def test_more_ram_than_there_is_is_a_typed_error(vm):
     with pytest.raises(ShimError) as caught:
-        vm.add_memory(0, 1 << 50, MemoryFlag.PREFAULT)
+        vm.add_memory(0, 1 << 50)
     assert caught.value.errno in (errno.ENOMEM, errno.EINVAL, errno.EFBIG)
+
+
+@pytest.mark.parametrize("flags", [MemoryFlag(0), MemoryFlag.SHARED])
+def test_ram_is_provided_part_by_part_and_keeps_its_contents(vm, flags):
+    size = 5 * MIB + 0x7000  # a size that no other mapping has
+    vm.add_memory(0, size, flags)
+    vm.add_memory(size, MIB, flags)
+    vm.write_memory(MIB, b"kept")
+    vm.prefault(0, 2 * MIB)
+    assert resident(size) in range(2 * MIB, 5 * MIB)
+    vm.prefault(2 * MIB, size - 2 * MIB + MIB)
+    assert resident(size) == size
+    assert vm.read_memory(MIB, 8) == b"kept\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("gpa", "size", "number"),
+    [
+        (0, 4095, errno.EINVAL),
+        (1, 4096, errno.EINVAL),
+        (MIB, 4096, errno.EFAULT),
+        (0, 2 * MIB, errno.EFAULT),
+    ],
+)
+def test_what_is_not_ram_is_not_provided(vm, gpa, size, number):
+    vm.add_memory(0, MIB)
+    with pytest.raises(ShimError) as caught:
+        vm.prefault(gpa, size)
+    assert caught.value.errno == number
+    assert caught.value.context
 
 
 def test_a_file_is_read_into_ram(vm, tmp_path):
