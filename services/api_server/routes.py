@@ -73,6 +73,8 @@ ROUTES: dict[str, Route] = {
         "vmm.ping": _read(Operation.VMM_PING),
         "vmm.list": _read(list_workers),
         "vmm.shutdown": _change(Operation.VMM_SHUTDOWN, Role.ADMIN),
+        "vmm.jobs": _read(Operation.VMM_JOBS),
+        "vmm.cancel": _change(Operation.VMM_CANCEL),
         "vm.create": _change(Operation.VM_CREATE),
         "vm.boot": _change(Operation.VM_BOOT),
         "vm.info": _read(Operation.VM_INFO),

@@ -2,7 +2,7 @@
 """The worker's main thread: requests, signals and guest events, as they come.
 
 It does nothing that can take long: reads are answered at once, and whatever changes the
-VM is done by :class:`~vmm_worker.operations.Operations`, one job at a time.
+VM is one of the :class:`~vmm_worker.jobs.Jobs`, done on a thread of its own.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Final
 
 import zmq
 
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
-from ipc_protocol.messages import Operation, VmState
+from ipc_protocol.jobs import JobInfo
+from ipc_protocol.messages import Operation, VmState, WorkerMetrics
 from ipc_protocol.server import Incoming, Server, outcome
 from kvm_shim import Event, ShimError
 from vmm_worker.event_file import EventTarget
 from vmm_worker.event_outlets import EventOutlets
 from vmm_worker.events import NOTES, note
-from vmm_worker.log import guest_logger
+from vmm_worker.jobs import Jobs
+from vmm_worker.log import guest_logger, log_for
 from vmm_worker.machine.build import Machine
 from vmm_worker.metrics import OperationTimes, worker_metrics
 from vmm_worker.monitor import Monitor
 from vmm_worker.operations import Job, Operations
+from vmm_worker.progress import Progress
 from vmm_worker.signals import Signals
 from vmm_worker.vm import Vm
 from vmm_worker.vmm import GuestReboot, Vmm
@@ -75,6 +78,12 @@ class ControlLoop:
         self._exit_with_guest = exit_with_guest
         self._operations = Operations()
         self._times = OperationTimes()
+        self._jobs = Jobs(self._operations, self._answer)
+        self._at_once: dict[Operation, Callable[[Incoming], object]] = {
+            Operation.VMM_METRICS: self._measure,
+            Operation.VMM_JOBS: self._list_jobs,
+            Operation.VMM_CANCEL: self._cancel_job,
+        }
         self._poller = zmq.Poller()
         self._monitor = monitor
         for source in (server.socket, signals.fd, self._operations.done_fd):
@@ -125,17 +134,18 @@ class ControlLoop:
             incoming = self._server.receive()
             if incoming is None:
                 return
-            if incoming.operation is Operation.VMM_EVENTS:
-                self._events.take(incoming)
-            elif incoming.signature.reads:
-                self._answer(incoming, outcome(partial(self._read, incoming.operation)))
-            else:
-                self._begin(incoming)
+            with log_for(incoming.context.request_id):
+                if incoming.operation is Operation.VMM_EVENTS:
+                    self._events.take(incoming)
+                elif incoming.signature.is_job:
+                    self._begin(incoming)
+                else:
+                    self._answer(incoming, outcome(partial(self._do_at_once, incoming)))
 
     def _take_signals(self) -> None:
         for number in self._signals.read():
             if number is signal.SIGWINCH:
-                self._operations.submit(Job(self._vmm.follow_window, lambda _: None))
+                self._operations.submit(Job(lambda _: self._vmm.follow_window()))
                 continue
             _log.info("%s: shutting down", number.name)
             if self.stopping:
@@ -162,8 +172,11 @@ class ControlLoop:
 
     def _take_descriptors(self, ready: Container[int]) -> None:
         for vm, descriptor in self._watches.take(ready):
-            run = partial(self._vmm.device_ready, vm, descriptor)
+            run = partial(self._take_device, vm, descriptor)
             self._operations.submit(Job(run, partial(self._rested, vm, descriptor)))
+
+    def _take_device(self, vm: Vm, descriptor: int, _: Progress) -> None:
+        self._vmm.device_ready(vm, descriptor)
 
     def _rested(self, vm: Vm, descriptor: int, _: object) -> None:
         self._watches.wake(vm, descriptor)
@@ -173,7 +186,7 @@ class ControlLoop:
         if self._reboot is not None and now >= self._reboot[0]:
             reboot, self._reboot = self._reboot[1], None
             self._operations.submit(
-                Job(lambda: self._vmm.reboot_guest(reboot), lambda _: self._guest_settled())
+                Job(partial(self._vmm.reboot_guest, reboot), lambda _: self._guest_settled())
             )
         if self._destroy_at is not None and now >= self._destroy_at:
             _log.warning("the guest did not power off in %g s", self._shutdown_timeout)
@@ -185,52 +198,68 @@ class ControlLoop:
 
     # ---- requests ----------------------------------------------------------
 
-    def _read(self, operation: Operation) -> object:
-        if operation is Operation.VMM_METRICS:
-            return worker_metrics(self._vmm.standing, self._server.counters, self._times)
-        return self._vmm.read(operation)
-
     def _begin(self, incoming: Incoming) -> None:
         operation = incoming.operation
 
-        def run() -> None:
+        def run(progress: Progress) -> None:
             if self.stopping:
                 raise VmFailure(
                     ErrorCode.VMM_UNAVAILABLE, f"{operation}: the worker is shutting down"
                 )
-            if incoming.expired:
-                raise VmFailure(
-                    ErrorCode.VMM_TIMEOUT,
-                    f"{operation}: its caller's deadline passed before its turn came",
-                )
-            self._vmm.change(operation, incoming.body, incoming.received_ns)
+            if incoming.context.dry_run:
+                self._vmm.try_out(operation)
+                return
+            self._vmm.change(
+                operation, incoming.body, received_ns=incoming.received_ns, progress=progress
+            )
             if operation is Operation.VMM_SHUTDOWN:
                 self.stopping = True
 
         def done(result: object) -> None:
-            self._answer(incoming, result)
+            if incoming.context.respond_async:
+                self._count(incoming, result)
             if operation is Operation.VMM_SHUTDOWN and not isinstance(result, VmError):
                 self._ended = True
 
-        try:
-            self._operations.submit(Job(run, done, operation))
-        except VmFailure as ex:
-            self._answer(incoming, ex.error)
+        self._jobs.begin(incoming, run, done)
+
+    def _do_at_once(self, incoming: Incoming) -> object:
+        operation, context = incoming.operation, incoming.context
+        if context.respond_async or context.dry_run:
+            raise VmFailure(
+                ErrorCode.INVALID_REQUEST,
+                f"{operation} is done at once: it is no job, and cannot be tried first",
+            )
+        own = self._at_once.get(operation)
+        return self._vmm.read(operation) if own is None else own(incoming)
+
+    def _measure(self, _: Incoming) -> WorkerMetrics:
+        return worker_metrics(self._vmm.standing, self._server.counters, self._times)
+
+    def _list_jobs(self, _: Incoming) -> tuple[JobInfo, ...]:
+        return self._jobs.infos()
+
+    def _cancel_job(self, incoming: Incoming) -> None:
+        self._jobs.cancel(incoming.body.id)
 
     def _answer(self, incoming: Incoming, result: object) -> None:
-        error = result if isinstance(result, VmError) else None
-        seconds = (time.monotonic_ns() - incoming.received_ns) / 1e9
-        self._times.note(incoming.operation, seconds, None if error is None else error.code)
-        if error is not None:
-            self._server.fail(incoming, error)
+        if not isinstance(result, JobInfo):  # That it has begun says nothing of its end.
+            self._count(incoming, result)
+        if isinstance(result, VmError):
+            self._server.fail(incoming, result)
         else:
             self._server.reply(incoming, result)
+
+    def _count(self, incoming: Incoming, result: object) -> None:
+        error = result.code if isinstance(result, VmError) else None
+        seconds = (time.monotonic_ns() - incoming.received_ns) / 1e9
+        self._times.note(incoming.operation, seconds, error)
 
     # ---- the guest ---------------------------------------------------------
 
     def _post_event(self, machine: Machine, event: Event) -> None:
         self._operations.submit(
-            Job(lambda: self._vmm.guest_event(machine, event), self._guest_stopped)
+            Job(lambda _: self._vmm.guest_event(machine, event), self._guest_stopped)
         )
 
     def _guest_stopped(self, result: object) -> None:
@@ -267,14 +296,17 @@ class ControlLoop:
             self._destroy()
             return
         self._destroy_at = time.monotonic() + self._shutdown_timeout
-        self._operations.submit(Job(self._vmm.press_power_button, lambda _: None))
+        self._operations.submit(Job(lambda _: self._vmm.press_power_button()))
 
     def _destroy(self) -> None:
         """End the guest and then the loop; whatever is stuck is left after a while."""
         self._destroy_at = None
         if self._abandon_at is None:
             self._abandon_at = time.monotonic() + _LAST_WORDS
-            self._operations.submit(Job(self._vmm.close, lambda _: self._end()))
+            self._operations.cancel(
+                VmFailure(ErrorCode.VMM_UNAVAILABLE, "the worker is shutting down")
+            )
+            self._operations.submit(Job(lambda _: self._vmm.close(), lambda _: self._end()))
 
     def _end(self) -> None:
         self._ended = True

@@ -7,13 +7,17 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["RateLimit", "guest_logger", "set_up"]
+__all__ = ["RateLimit", "guest_logger", "log_for", "name_request", "set_up"]
 
 BURST: Final = 10
 PERIOD: Final = 60.0
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def set_up(level: str) -> None:
@@ -24,19 +28,30 @@ def set_up(level: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     if _stderr_is_journal():
-        handler.setFormatter(_JournalFormatter("%(message)s"))
+        handler.setFormatter(_JournalFormatter("%(message)s%(request)s"))
     else:
         handler.setFormatter(
             logging.Formatter(
-                "%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+                "%(asctime)s.%(msecs)03d %(levelname)s %(message)s%(request)s", "%Y-%m-%dT%H:%M:%S"
             )
         )
         if sys.stderr.isatty():
             # The terminal may be in raw mode for a guest, where \n alone only goes down.
             handler.terminator = "\r\n"
+    handler.addFilter(name_request)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+@contextmanager
+def log_for(request_id: str) -> Iterator[None]:
+    """Have each line end with the request that this thread logs it for, if there is one."""
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
 
 
 def guest_logger(name: str) -> logging.Logger:
@@ -90,6 +105,13 @@ class _JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         priority = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}.get(record.levelname, 2)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+def name_request(record: logging.LogRecord) -> bool:
+    """Give a record the request it is logged for, in the form in which a line ends with it."""
+    request_id = _request_id.get()
+    record.request = f" request_id={request_id}" if request_id else ""
+    return True
 
 
 def _stderr_is_journal() -> bool:

@@ -7,22 +7,29 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
 
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.server import outcome
+from vmm_worker.log import log_for
+from vmm_worker.progress import Progress
 
 __all__ = ["Job", "Operations"]
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
     """Something to do on the operations thread."""
 
-    run: Callable[[], object]
-    done: Callable[[object], None]
+    run: Callable[[Progress], object]
+    done: Callable[[object], None] = lambda _: None
     """Called by :meth:`Operations.collect` with the value, or the ``VmError``."""
     kind: str | None = None
     """Of two requests of one kind the second is refused; ``None`` for the loop's own jobs."""
+    request_id: str = ""
+    """What the lines are logged for that it logs."""
+    progress: Progress = field(default_factory=Progress)
 
 
 class Operations:
@@ -34,6 +41,7 @@ class Operations:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
         self._finished: deque[tuple[Job, object]] = deque()
         self._kinds: set[str] = set()
         self._closing = False
@@ -60,6 +68,22 @@ class Operations:
             self._waiting.append(job)
             self._condition.notify()
 
+    def withdraw(self, job: Job) -> bool:
+        """Take a job out of the queue, and say whether it was still there."""
+        with self._condition:
+            if job not in self._waiting:
+                return False
+            self._waiting.remove(job)
+        self._release(job)
+        return True
+
+    def cancel(self, failure: VmFailure) -> None:
+        """Have every job that is not finished fail as soon as it can be cancelled."""
+        with self._condition:
+            running = [] if self._running is None else [self._running]
+            for job in (*running, *self._waiting):
+                job.progress.cancel(failure)
+
     def collect(self) -> None:
         """Give each finished job's outcome to its ``done``."""
         try:
@@ -68,8 +92,7 @@ class Operations:
             return
         while self._finished:
             job, result = self._finished.popleft()
-            if job.kind is not None:
-                self._kinds.discard(job.kind)
+            self._release(job)
             job.done(result)
 
     def close(self, timeout: float) -> bool:
@@ -83,14 +106,23 @@ class Operations:
         os.close(self.done_fd)
         return True
 
+    def _release(self, job: Job) -> None:
+        if job.kind is not None:
+            self._kinds.discard(job.kind)
+
     def _work(self) -> None:
-        while True:
-            with self._condition:
-                while not self._waiting:
-                    if self._closing:
-                        return
-                    self._condition.wait()
-                job = self._waiting.popleft()
-            result: object | VmError = outcome(job.run)
+        while (job := self._next()) is not None:
+            with log_for(job.request_id):
+                result: object | VmError = outcome(partial(job.run, job.progress))
             self._finished.append((job, result))
             os.eventfd_write(self.done_fd, 1)
+
+    def _next(self) -> Job | None:
+        with self._condition:
+            self._running = None
+            while not self._waiting:
+                if self._closing:
+                    return None
+                self._condition.wait()
+            self._running = self._waiting.popleft()
+            return self._running

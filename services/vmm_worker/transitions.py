@@ -34,6 +34,8 @@ _ROWS: Final[dict[Operation, tuple[ErrorCode | None, ...]]] = {
     Operation.VMM_METRICS: (_ok, _ok, _ok, _ok, _ok),
     Operation.VMM_SHUTDOWN: (_ok, _ok, _ok, _ok, _ok),
     Operation.VMM_EVENTS: (_ok, _ok, _ok, _ok, _ok),
+    Operation.VMM_JOBS: (_ok, _ok, _ok, _ok, _ok),
+    Operation.VMM_CANCEL: (_ok, _ok, _ok, _ok, _ok),
     Operation.VM_CREATE: (_ok, _exists, _exists, _exists, _exists),
     Operation.VM_DELETE: (_ok, _ok, _ok, _ok, _ok),
     Operation.VM_INFO: (_none, _ok, _ok, _ok, _ok),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ipc_protocol.config import VmConfig
+from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import (
     GuestStop,
     Operation,
@@ -29,6 +30,7 @@ from vmm_worker.events import REBOOTS, RebootPace, describe
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
 from vmm_worker.monitor import Monitor
+from vmm_worker.progress import Progress
 from vmm_worker.resize import check_running, resized
 from vmm_worker.vm import Vm
 
@@ -100,21 +102,29 @@ class Vmm:
         """Perform an operation that changes nothing."""
         return self._reads[operation]()
 
-    def change(self, operation: Operation, body: object, received_ns: int) -> None:
+    def change(
+        self,
+        operation: Operation,
+        body: object,
+        *,
+        received_ns: int,
+        progress: Progress,
+    ) -> None:
         """Perform an operation that changes the VM.
 
         Args:
             operation: Which one.
             body: What its signature says.
             received_ns: When it was asked for (CLOCK_MONOTONIC).
+            progress: Where a long one tells its stages, and where it may be cancelled.
         """
         transitions.check(operation, self.standing.state)
         if operation is Operation.VM_CREATE:
             self._create(body)
         elif operation is Operation.VM_BOOT:
-            self._boot(received_ns)
+            self._boot(received_ns, progress)
         elif operation is Operation.VM_REBOOT:
-            self._reboot(received_ns)
+            self._reboot(received_ns, progress)
         elif operation is Operation.VM_RESIZE:
             self._resize(body)
         elif operation in EDITS:
@@ -122,6 +132,20 @@ class Vmm:
         else:
             self._changes[operation]()
         _log.info("%s done; state: %s", operation, self.standing.state or "no VM")
+
+    def try_out(self, operation: Operation) -> None:
+        """Say whether an operation could be performed, and change nothing.
+
+        A configuration is good when it has come this far: what is decoded is validated.
+
+        Raises:
+            VmFailure: ``not_supported`` for an operation that cannot be tried.
+        """
+        if operation is not Operation.VM_CREATE:
+            raise VmFailure(
+                ErrorCode.NOT_SUPPORTED,
+                f"{operation}: only vm.create can be tried without doing it (dry_run)",
+            )
 
     def guest_event(self, machine: Machine, event: Event) -> GuestReboot | None:
         """Act on an event of the shim.
@@ -154,7 +178,7 @@ class Vmm:
             return None
         return GuestReboot(machine, event.time_ns, self._pace.delay(vm.uptime))
 
-    def reboot_guest(self, reboot: GuestReboot) -> None:
+    def reboot_guest(self, reboot: GuestReboot, progress: Progress) -> None:
         """Boot a guest again that asked for it; where that fails, the VM is Shutdown."""
         standing = self.standing
         vm = standing.vm
@@ -162,7 +186,7 @@ class Vmm:
             return  # An operation was faster: the VM was shut down or booted again.
         try:
             with self._monitor.telling("rebooting", "rebooted"):
-                self._start(vm, reboot.asked_ns, standing.state)
+                self._start(vm, reboot.asked_ns, progress, standing.state)
         except Exception as ex:
             self._end(VmState.SHUTDOWN)
             self._explain_stop(f"it cannot be booted again: {ex}")
@@ -237,31 +261,31 @@ class Vmm:
         load_kinds(body)
         self.standing = Standing(VmState.CREATED, completed(body))
 
-    def _boot(self, received_ns: int) -> None:
+    def _boot(self, received_ns: int, progress: Progress) -> None:
         standing = self.standing
         if standing.config is None:
             raise RuntimeError("a VM without a configuration")
         vm = Vm(standing.config, kvm=self._kvm)
         try:
-            self._start(vm, received_ns, VmState.RUNNING)
+            self._start(vm, received_ns, progress, VmState.RUNNING)
         except BaseException:
             vm.close()
             raise
         self._pace = RebootPace()
 
-    def _reboot(self, received_ns: int) -> None:
+    def _reboot(self, received_ns: int, progress: Progress) -> None:
         vm = self._vm
         try:
             with self._monitor.telling("rebooting", "rebooted"):
-                self._start(vm, received_ns, VmState.RUNNING)
+                self._start(vm, received_ns, progress, VmState.RUNNING)
         except BaseException:
             self._end(VmState.CREATED)
             raise
 
-    def _start(self, vm: Vm, asked_ns: int, state: VmState | None) -> None:
+    def _start(self, vm: Vm, asked_ns: int, progress: Progress, state: VmState | None) -> None:
         """Boot a VM; who hears of it finds it in its new state."""
         with self._monitor.telling("booting", "booted", failed="boot-failed"):
-            vm.boot(asked_ns, run=state is VmState.RUNNING)
+            vm.boot(asked_ns, progress, run=state is VmState.RUNNING)
             boots = self.standing.boots + 1
             self.standing = self.standing._replace(state=state, vm=vm, boots=boots, last_panic=None)
 

@@ -17,6 +17,7 @@ from ipc_protocol.config_devices import (
     PmemConfig,
     VsockConfig,
 )
+from ipc_protocol.jobs import JobCancel, JobInfo
 from ipc_protocol.metrics import IpcMetrics, OperationMetrics, ProcessMetrics
 from ipc_protocol.monitor import MAX_WAIT_MS, EventBatch, EventsQuery
 
@@ -41,6 +42,8 @@ class Operation(StrEnum):
     VMM_SHUTDOWN = "vmm.shutdown"
     VMM_METRICS = "vmm.metrics"
     VMM_EVENTS = "vmm.events"
+    VMM_JOBS = "vmm.jobs"
+    VMM_CANCEL = "vmm.cancel"
     VM_CREATE = "vm.create"
     VM_BOOT = "vm.boot"
     VM_INFO = "vm.info"
@@ -157,6 +160,13 @@ class Signature(NamedTuple):
     """True when it changes nothing and is answered whatever else is running."""
     timeout: float
     """Seconds a caller waits when it sets no deadline of its own."""
+    at_once: bool = False
+    """True when it is answered whatever else is running although it changes something."""
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it waits for its turn, and is one of ``vmm.jobs``."""
+        return not (self.reads or self.at_once)
 
 
 SIGNATURES: dict[Operation, Signature] = {
@@ -166,6 +176,8 @@ SIGNATURES: dict[Operation, Signature] = {
     Operation.VMM_EVENTS: Signature(
         EventsQuery, EventBatch, reads=True, timeout=MAX_WAIT_MS / 1000 + 5.0
     ),
+    Operation.VMM_JOBS: Signature(None, tuple[JobInfo, ...], reads=True, timeout=5.0),
+    Operation.VMM_CANCEL: Signature(JobCancel, None, reads=False, timeout=5.0, at_once=True),
     Operation.VM_CREATE: Signature(VmConfig, None, reads=False, timeout=10.0),
     Operation.VM_BOOT: Signature(None, None, reads=False, timeout=60.0),
     Operation.VM_INFO: Signature(None, VmInfo, reads=True, timeout=5.0),

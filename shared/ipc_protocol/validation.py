@@ -19,6 +19,7 @@ from ipc_protocol import rules, rules_devices
 from ipc_protocol.config import VmConfig
 from ipc_protocol.config_devices import DiskConfig, NetConfig, PmemConfig, VsockConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.jobs import JobCancel
 from ipc_protocol.messages import VmRemoveDevice, VmResize
 from ipc_protocol.monitor import EventsQuery
 from ipc_protocol.rules import Fields, Rule
@@ -129,6 +130,7 @@ PARSERS: Final[Mapping[type, Parser]] = {
     VsockConfig: partial(parse_device, VsockConfig, "vsock"),
     VmResize: partial(parse_request, VmResize),
     VmRemoveDevice: partial(parse_request, VmRemoveDevice),
+    JobCancel: partial(parse_request, JobCancel),
     EventsQuery: partial(parse_request, EventsQuery),
 }
 """How each type of request body is made from plain values."""

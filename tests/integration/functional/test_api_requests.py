@@ -109,7 +109,11 @@ def test_the_configuration_arrives_as_it_was_sent(http, peer):
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_a_change_is_answered_with_204(path, http, peer):
-    bodies = {"/api/v1/vm.create": CONFIG, "/api/v1/vm.resize": {"desired_balloon": 4096}}
+    bodies = {
+        "/api/v1/vm.create": CONFIG,
+        "/api/v1/vm.resize": {"desired_balloon": 4096},
+        "/api/v1/vmm.cancel": {"id": "1"},
+    }
     response = http.put(path, bodies.get(path))
     assert (response.status, response.body) == (204, b"")
     assert peer.received[-1].operation == path.rpartition("/")[2]

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ipc_protocol.errors import VmFailure
+from ipc_protocol.jobs import JobInfo
 from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmmPing, VmState, WorkerMetrics
+from ipc_protocol.monitor import EventBatch
 from tests.support.guests import build
 from tests.support.processes import Worker, start_worker, vm_config
 
@@ -37,6 +39,8 @@ AFTER: dict[tuple[VmState | None, Operation], VmState | None] = {
     **{(state, Operation.VM_DELETE): NOTHING for state in STATES},
     **{(state, Operation.VMM_PING): state for state in STATES},
     **{(state, Operation.VMM_METRICS): state for state in STATES},
+    **{(state, Operation.VMM_JOBS): state for state in STATES},
+    **{(state, Operation.VMM_EVENTS): state for state in STATES},
 }
 """The state that follows; what is not here is refused and changes nothing."""
 
@@ -48,6 +52,7 @@ CODES: dict[tuple[VmState | None, Operation], str] = {
     **{(VmState.SHUTDOWN, operation): STOPPED for operation in Operation},
     **{(state, Operation.VM_CREATE): "vm_already_created" for state in VmState},
     **{(state, Operation.VM_BOOT): BOOTED for state in RUNNING_OR_PAUSED},
+    **{(state, Operation.VMM_CANCEL): "job_unknown" for state in STATES},
     (VmState.RUNNING, Operation.VM_RESUME): "vm_not_paused",
     (VmState.PAUSED, Operation.VM_PAUSE): "vm_already_paused",
 }
@@ -91,8 +96,10 @@ def state_of(worker: Worker) -> VmState | None:
 
 
 def body_of(operation: Operation) -> dict[str, Any] | None:
-    if operation is Operation.VM_RESIZE:
+    if operation in (Operation.VM_RESIZE, Operation.VMM_EVENTS):
         return {}
+    if operation is Operation.VMM_CANCEL:
+        return {"id": "that of no job"}
     return vm_config(build("hello")) if SIGNATURES[operation].request is not None else None
 
 
@@ -124,6 +131,10 @@ def test_cell(shared: Shared, state: VmState | None, operation: Operation) -> No
             assert value.memory_actual_size == 16 << 20
         case Operation.VM_COUNTERS:
             assert "__vcpu0" in value
+        case Operation.VMM_JOBS:
+            assert all(isinstance(job, JobInfo) for job in value)
+        case Operation.VMM_EVENTS:
+            assert isinstance(value, EventBatch)
         case Operation.VMM_METRICS:
             assert isinstance(value, WorkerMetrics)
             assert value.state == state

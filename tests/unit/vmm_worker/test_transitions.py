@@ -14,7 +14,7 @@ from vmm_worker.transitions import STATES, TABLE, check
 EDITS = " vm.add-disk vm.add-net vm.add-pmem vm.add-vsock vm.remove-device"
 
 # Written down a second time, and by state, on purpose.
-ALWAYS = "vmm.ping vmm.events vmm.metrics vmm.shutdown vm.delete"
+ALWAYS = "vmm.ping vmm.events vmm.metrics vmm.jobs vmm.cancel vmm.shutdown vm.delete"
 ALLOWED = {
     None: "vm.create",
     VmState.CREATED: "vm.info vm.boot vm.resize" + EDITS,
