@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from tests.support.api import ApiProcess
 from tests.support.processes import DEADLINE, eventually
@@ -66,12 +67,31 @@ def serving(server: ApiProcess) -> int:
     return eventually(lambda: int((path.read_text().split() or ["0"])[0]), "a process serves")
 
 
-class Usage:
-    """What the serving process has: bytes of memory, descriptors, threads."""
+class Usage(NamedTuple):
+    """What a process has."""
 
-    def __init__(self, server: ApiProcess) -> None:
-        process = Path(f"/proc/{serving(server)}")
-        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-        self.memory = int(fields["RssAnon"].split()[0]) << 10
-        self.threads = int(fields["Threads"])
-        self.descriptors = sum(1 for _ in (process / "fd").iterdir())
+    memory: int
+    """Bytes of its own, not of files."""
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Look at a process."""
+        process = Path(f"/proc/{pid}")
+        lines = (process / "status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return cls(
+            memory=int(fields["RssAnon"].split()[0]) << 10,
+            descriptors=sum(1 for _ in (process / "fd").iterdir()),
+            threads=int(fields["Threads"]),
+        )
+
+    @classmethod
+    def of_server(cls, server: ApiProcess) -> Self:
+        """Look at the process that serves."""
+        return cls.of(serving(server))
+
+    def growth_since(self, before: Usage) -> Usage:
+        """Return what it has more than before."""
+        return Usage(*(new - old for old, new in zip(before, self, strict=True)))

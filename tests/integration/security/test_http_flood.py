@@ -29,7 +29,7 @@ def many_descriptors():
 @pytest.mark.parametrize("words", [b"", b"GET /", head()], ids=["silent", "half", "served"])
 def test_ten_thousand_connections(words, server, many_descriptors):
     assert server.request("GET", "vmm.ping").status == 200
-    before, process = Usage(server), serving(server)
+    before, process = Usage.of_server(server), serving(server)
     with server.http() as regular, listening(server, many_descriptors) as clients:
         for client in clients:
             # Those that the server has closed for others meanwhile.
@@ -37,24 +37,26 @@ def test_ten_thousand_connections(words, server, many_descriptors):
                 client.sendall(words)
         assert server.request("GET", "vmm.ping").status == 200
         assert regular.get("/api/v1/vmm.ping").status == 200
-        during = Usage(server)
+        during = Usage.of_server(server)
         assert during.descriptors - before.descriptors < 800
         assert during.memory - before.memory < 32 * MIB
     # Every thread keeps its way to the worker.
-    eventually(lambda: Usage(server).descriptors < before.descriptors + 200, "all are closed")
+    eventually(
+        lambda: Usage.of_server(server).descriptors < before.descriptors + 200, "all are closed"
+    )
     assert serving(server) == process, "it did not have to be replaced"
     assert server.request("GET", "vmm.ping").status == 200
 
 
 def test_thousands_of_requests_on_one_connection(server):
     count = 4000
-    before = Usage(server)
+    before = Usage.of_server(server)
     with connect(server) as client, ThreadPoolExecutor(1) as sender:
         sent = sender.submit(client.sendall, head() * (count - 1) + head(connection="close"))
         assert server.request("GET", "vmm.ping").status == 200
         assert read_to_end(client).count(b"HTTP/1.1 200 ") == count
         sent.result()
-    assert Usage(server).memory - before.memory < 16 * MIB
+    assert Usage.of_server(server).memory - before.memory < 16 * MIB
 
 
 def _pour(server, start, piece):
@@ -79,13 +81,13 @@ def test_a_body_of_a_gigabyte(chunked, target, server):
         piece = b"%x\r\n%b\r\n" % (len(piece), piece)
     else:
         start = head("PUT", target, content_length=1 << 30)
-    before = Usage(server)
+    before = Usage.of_server(server)
     expected = 404 if target == "/nowhere" else 413
     with ThreadPoolExecutor(8) as pool:
         pours = [pool.submit(_pour, server, start, piece) for _ in range(24)]
         assert server.request("GET", "vmm.ping").status == 200
         assert {pour.result() for pour in pours} == {expected}
-    assert Usage(server).memory - before.memory < 96 * MIB
+    assert Usage.of_server(server).memory - before.memory < 96 * MIB
     assert server.request("GET", "vmm.ping").status == 200
 
 
@@ -98,10 +100,10 @@ def test_large_documents_at_once(server):
         b'{"a":' * (MAX_BODY // 5): 413,
         b"[" + b"9" * (MAX_BODY - 2) + b"]": 400,
     }
-    before = Usage(server)
+    before = Usage.of_server(server)
     for document, expected in documents.items():
         with ThreadPoolExecutor(16) as pool:
             put = [pool.submit(server.request, "PUT", "vm.create", document) for _ in range(16)]
             assert server.request("GET", "vmm.ping").status == 200
             assert {answer.result().status for answer in put} == {expected}
-    assert Usage(server).memory - before.memory < 128 * MIB
+    assert Usage.of_server(server).memory - before.memory < 128 * MIB

@@ -126,13 +126,13 @@ def test_half_closed_clients_are_answered_and_let_go(server):
 
 def test_one_that_hangs_up_at_any_point_costs_nothing_that_stays(server):
     _assert_serves(server)
-    before = Usage(server)
+    before = Usage.of_server(server)
     request = head("PUT", "/api/v1/vm.create", content_length=len(BODY)) + BODY
     for cut in range(1, len(request), 3):
         with connect(server) as client:
             client.sendall(request[:cut])
     _assert_serves(server)
-    after = Usage(server)
+    after = Usage.of_server(server)
     assert after.descriptors <= before.descriptors + 1
     assert "Traceback" not in server.read_log()
 
