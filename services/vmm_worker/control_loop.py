@@ -234,7 +234,12 @@ class ControlLoop:
         return self._vmm.read(operation) if own is None else own(incoming)
 
     def _measure(self, _: Incoming) -> WorkerMetrics:
-        return worker_metrics(self._vmm.standing, self._server.counters, self._times)
+        return worker_metrics(
+            self._vmm.standing,
+            ipc=self._server.counters,
+            times=self._times,
+            jobs=self._jobs.by_state(),
+        )
 
     def _list_jobs(self, _: Incoming) -> tuple[JobInfo, ...]:
         return self._jobs.infos()

@@ -127,6 +127,7 @@ class Jobs:
         self._answer = answer
         self._calls: dict[str, _Call] = {}
         self._keys: Keys[_Call] = Keys()
+        self._ends = dict.fromkeys((JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED), 0)
 
     def begin(
         self,
@@ -154,6 +155,14 @@ class Jobs:
     def infos(self) -> tuple[JobInfo, ...]:
         """Return all jobs there are, newest last."""
         return tuple(call.info for call in self._calls.values())
+
+    def by_state(self) -> dict[JobState, int]:
+        """Return how many wait and run now, and how many ever ended in each way."""
+        under_way = [call.info.state for call in self._calls.values() if not call.over]
+        return {
+            **{each: under_way.count(each) for each in (JobState.QUEUED, JobState.RUNNING)},
+            **self._ends,
+        }
 
     def cancel(self, job_id: str) -> None:
         """End a job that waits for its turn, or have one that runs end when it can.
@@ -208,6 +217,7 @@ class Jobs:
 
     def _end(self, call: _Call, result: object) -> None:
         call.end(result)
+        self._ends[call.info.state] += 1
         if call.key is not None:
             self._keys.end(call.key, succeeded=call.error is None)
         for incoming in call.callers:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from ipc_protocol.errors import ErrorCode
+from ipc_protocol.jobs import JobState
 from ipc_protocol.messages import Operation, WorkerMetrics
 from ipc_protocol.metrics import LATENCY_BOUNDS, IpcMetrics, Latency, OperationMetrics
 from ipc_protocol.server import Counters
@@ -57,13 +58,16 @@ class OperationTimes:
         }
 
 
-def worker_metrics(standing: Standing, ipc: Counters, times: OperationTimes) -> WorkerMetrics:
+def worker_metrics(
+    standing: Standing, *, ipc: Counters, times: OperationTimes, jobs: dict[JobState, int]
+) -> WorkerMetrics:
     """Put together what is measured in several places; it takes no longer than any read."""
     vm = standing.vm
     return WorkerMetrics(
         process=process_metrics(),
         ipc=IpcMetrics(refused=ipc.refused, dropped=ipc.dropped, undelivered=ipc.undelivered),
         operations=times.report(),
+        jobs=jobs,
         counters={} if vm is None else vm.counters(),
         state=standing.state,
         boots=standing.boots,

@@ -17,7 +17,7 @@ from ipc_protocol.config_devices import (
     PmemConfig,
     VsockConfig,
 )
-from ipc_protocol.jobs import JobCancel, JobInfo
+from ipc_protocol.jobs import JobCancel, JobInfo, JobState
 from ipc_protocol.metrics import IpcMetrics, OperationMetrics, ProcessMetrics
 from ipc_protocol.monitor import MAX_WAIT_MS, EventBatch, EventsQuery
 
@@ -139,6 +139,8 @@ class WorkerMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     ipc: IpcMetrics
     operations: dict[Operation, OperationMetrics]
     """Those that were asked for."""
+    jobs: dict[JobState, int]
+    """How many wait and run now; how many succeeded, failed and were cancelled so far."""
     counters: VmCounters
     """As ``vm.counters`` has them; none while the VM is not booted."""
     state: VmState | None = None

@@ -17,6 +17,7 @@ from api_server.metrics.counters import (
     Told,
 )
 from api_server.metrics.families import Families
+from ipc_protocol.jobs import JobState
 from ipc_protocol.messages import VmState, WorkerMetrics
 
 __all__ = ["tell_worker", "tell_workers"]
@@ -45,6 +46,7 @@ def tell_worker(families: Families, vm: str, metrics: WorkerMetrics) -> None:
     """Add what one worker says."""
     _tell_process(families, vm, metrics)
     _tell_operations(families, vm, metrics)
+    _tell_jobs(families, vm, metrics)
     _tell_vm(families, vm, metrics)
     for device, counters in metrics.counters.items():
         vcpu = _VCPU.fullmatch(device)
@@ -110,6 +112,15 @@ def _tell_operations(families: Families, vm: str, metrics: WorkerMetrics) -> Non
                 {**labels, "code": str(code)},
                 count,
             )
+
+
+def _tell_jobs(families: Families, vm: str, metrics: WorkerMetrics) -> None:
+    for state, count in metrics.jobs.items():
+        labels = {"vm": vm, "state": str(state)}
+        if state in (JobState.QUEUED, JobState.RUNNING):
+            families.gauge("velum_worker_jobs", "Jobs that wait or run.", labels, count)
+        else:
+            families.counter("velum_worker_jobs_ended", "Jobs by how they ended.", labels, count)
 
 
 def _tell_vm(families: Families, vm: str, metrics: WorkerMetrics) -> None:

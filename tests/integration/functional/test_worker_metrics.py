@@ -10,6 +10,7 @@ import pytest
 import zmq
 
 from ipc_protocol.errors import ErrorCode
+from ipc_protocol.jobs import JobState
 from ipc_protocol.messages import Operation, VmState, WorkerMetrics
 from ipc_protocol.names import endpoint
 from tests.support.guests import build
@@ -42,6 +43,21 @@ def test_operations_are_counted_and_timed_with_their_errors(tmp_path: Path) -> N
     pings = [sum(each.operations[Operation.VMM_PING].latency.counts) for each in (before, after)]
     assert pings[1] == pings[0] + 3
     assert after.operations[Operation.VMM_PING].errors == {}
+
+
+def test_jobs_are_counted_by_how_they_ended(tmp_path: Path) -> None:
+    with start_worker(tmp_path) as worker:
+        worker.error("vm.boot")
+        worker.call("vm.create", vm_config("/nonexistent/kernel"))
+        worker.error("vm.boot")
+        jobs = metrics(worker).jobs
+    assert jobs == {
+        JobState.QUEUED: 0,
+        JobState.RUNNING: 0,
+        JobState.SUCCEEDED: 1,
+        JobState.FAILED: 2,
+        JobState.CANCELLED: 0,
+    }
 
 
 def test_the_process_is_told_of_as_the_kernel_sees_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api_server.metrics.workers import tell_workers
 from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.jobs import JobState
 from ipc_protocol.messages import Operation, VmState, WorkerMetrics
 from ipc_protocol.metrics import (
     LATENCY_BOUNDS,
@@ -22,9 +23,14 @@ PROCESS = ProcessMetrics(
 IPC = IpcMetrics(refused=1, dropped=2, undelivered=3)
 
 
-def worker(counters=None, operations=None, **members):
+def worker(counters=None, operations=None, jobs=None, **members):
     return WorkerMetrics(
-        process=PROCESS, ipc=IPC, operations=operations or {}, counters=counters or {}, **members
+        process=PROCESS,
+        ipc=IPC,
+        operations=operations or {},
+        jobs=jobs or {},
+        counters=counters or {},
+        **members,
     )
 
 
@@ -86,6 +92,12 @@ def test_a_latency_is_a_cumulative_histogram():
     assert samples[sample(f"{name}_sum", **labels)] == 99.5
     errors = sample("velum_worker_operation_errors_total", **labels, code="file_unavailable")
     assert samples[errors] == 1
+
+
+def test_jobs_under_way_are_a_gauge_and_those_that_ended_a_counter():
+    samples = told({"a": worker(jobs={JobState.RUNNING: 1, JobState.FAILED: 4})})
+    assert samples[sample("velum_worker_jobs", vm="a", state="Running")] == 1
+    assert samples[sample("velum_worker_jobs_ended_total", vm="a", state="Failed")] == 4
 
 
 def test_counters_get_their_names_labels_and_base_units():
