@@ -14,9 +14,9 @@ from api_server.request import Request
 from api_server.roles import Peer, Role
 from api_server.routes import PREFIX, Route
 from ipc_protocol.errors import ErrorCode, FieldError
-from ipc_protocol.host_paths import host_paths
+from ipc_protocol.host_resources import host_resources
 
-__all__ = ["Authorization", "Identification", "require_paths"]
+__all__ = ["Authorization", "Identification", "require_resources"]
 
 
 class Identification:
@@ -50,8 +50,8 @@ class Authorization:
             raise failure(ErrorCode.FORBIDDEN, message)
 
 
-def require_paths(req: Request, body: object) -> None:
-    """Refuse a body that names files of the host, unless it is an administrator's.
+def require_resources(req: Request, body: object) -> None:
+    """Refuse a body that names something of the host, unless it is an administrator's.
 
     The worker would open what the peer itself may not.
 
@@ -61,8 +61,8 @@ def require_paths(req: Request, body: object) -> None:
     peer = cast(Peer, req.context.peer)
     if peer.role is Role.ADMIN:
         return
-    reason = f"names a file of the host: that takes the role {Role.ADMIN}"
-    named = tuple(FieldError(pointer, reason) for pointer in host_paths(body))
+    reason = f"names something of the host: that takes the role {Role.ADMIN}"
+    named = tuple(FieldError(pointer, reason) for pointer in host_resources(body))
     if named:
         name = req.path.removeprefix(PREFIX)
         more = f" (and {len(named) - 1} more)" if named[1:] else ""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import falcon
 
-from api_server.authorization import require_paths
+from api_server.authorization import require_resources
 from api_server.body import check_media_type, parse_json, read_body
 from api_server.failure import failure
 from api_server.hosts import authority
@@ -50,8 +50,9 @@ class Handler:
         """Have the worker of the VM that the host names do something."""
         worker = worker_of(req, self._services)
         body = _typed_body(req, operation)
-        require_paths(req, body)
-        value = self._services.peers.call(worker, operation, body)
+        require_resources(req, body)
+        with self._services.turns.take(worker):
+            value = self._services.peers.call(worker, operation, body)
         if SIGNATURES[operation].result is not None:
             answer_json(resp, value)
 

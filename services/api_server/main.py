@@ -21,6 +21,7 @@ from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
 from api_server.server import Place, Server
 from api_server.services import Services
+from api_server.turns import THREADS, Turns
 from ipc_protocol.errors import ApiFailure, VmFailure
 from ipc_protocol.listener import MODE
 from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
@@ -136,7 +137,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--threads",
         type=_threads,
-        default=32,
+        default=THREADS,
         metavar="N",
         help="requests that may wait for workers at a time (default: %(default)s)",
     )
@@ -214,7 +215,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         audit = open_audit(options.audit_log, options.log_format)
         server = Server(
             Place(options.socket, options.socket_mode, options.socket_group),
-            Services(peers=peers, access=access, audit=audit, metrics=metrics),
+            Services(
+                peers=peers,
+                access=access,
+                audit=audit,
+                metrics=metrics,
+                turns=Turns(options.threads),
+            ),
             threads=options.threads,
             client_timeout=options.client_timeout,
             metrics=metrics_place,

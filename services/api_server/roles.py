@@ -17,7 +17,7 @@ class Role(IntEnum):
     VIEWER = 1
     """Reads: state, configuration, counters, jobs, events, metrics."""
     OPERATOR = 2
-    """The life of VMs that are there, and nothing that names a file of the host."""
+    """The life of VMs that are there, and nothing that names a file or interface of the host."""
     ADMIN = 3
     """Everything: what files and devices of the host a VM gets, and whether there is a worker."""
 

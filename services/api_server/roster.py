@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ __all__ = ["PATIENCE", "Roster", "WorkerInfo", "WorkerState"]
 
 PATIENCE: Final = 1.0
 """Seconds that each worker has to answer; all are asked at once."""
+DOUBT: Final = 0.2
+"""The same for one that did not answer the last time."""
 
 
 class WorkerState(StrEnum):
@@ -52,6 +55,26 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong, where something is."""
 
 
+class _Silent:
+    """A worker that did not answer the last time.
+
+    Whoever asks the kernel who that is leaves a connection behind that nobody takes: one is
+    enough.
+    """
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._pid: int | None = None
+
+    def process(self, path: Path) -> int | None:
+        """Return who listens on a socket, if that can be known."""
+        with contextlib.suppress(OSError):
+            made = path.stat().st_ctime_ns
+            if made != self._made:
+                self._made, self._pid = made, _listener(path)
+        return self._pid
+
+
 class Roster:
     """Asks all workers; who asks for that while it is being done shares the next time.
 
@@ -64,6 +87,7 @@ class Roster:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._next: Future[tuple[WorkerInfo, ...]] | None = None
+        self._silent: dict[Path, _Silent] = {}
 
     def read(self) -> tuple[WorkerInfo, ...]:
         """Return all workers, by name."""
@@ -80,32 +104,42 @@ class Roster:
 
     def _ask(self, future: Future[tuple[WorkerInfo, ...]]) -> None:
         try:
-            found = each_worker(self._peers, partial(_look_at, self._peers))
+            found = each_worker(self._peers, self._look_at)
         except BaseException as ex:
             future.set_exception(ex)
             raise
+        self._silent = {path: each for path, each in self._silent.items() if path.stem in found}
         future.set_result(tuple(found.values()))
 
+    def _look_at(self, path: Path) -> WorkerInfo:
+        """Find out how one worker does."""
+        info = self._question(path, DOUBT if path in self._silent else PATIENCE)
+        if info.state is not WorkerState.UNRESPONSIVE:
+            self._silent.pop(path, None)
+            return info
+        pid = self._silent.setdefault(path, _Silent()).process(path)
+        return msgspec.structs.replace(info, pid=pid)
 
-def _look_at(peers: Peers, path: Path) -> WorkerInfo:
-    """Ask one worker who it is and how its VM does."""
-    deadline = time.monotonic() + PATIENCE
-    told = partial(WorkerInfo, name=path.stem)
-    pid: int | None = None
-    try:
-        pid = peers.call(path, Operation.VMM_PING, None, timeout=PATIENCE).pid
-        left = max(0.001, deadline - time.monotonic())
-        state: VmState = peers.call(path, Operation.VM_INFO, None, timeout=left).state
-    except VmFailure as ex:
-        if ex.error.code is ErrorCode.VM_NOT_CREATED:
-            return told(state=WorkerState.NOT_CREATED, pid=pid)
-        silent = ex.error.code is ErrorCode.VMM_TIMEOUT
-        return told(
-            state=WorkerState.UNRESPONSIVE if silent else WorkerState.UNAVAILABLE,
-            pid=pid or _listener(path),
-            detail=ex.error.message,
-        )
-    return told(state=WorkerState(state), pid=pid)
+    def _question(self, path: Path, patience: float) -> WorkerInfo:
+        """Ask a worker who it is and what state its VM is in."""
+        deadline = time.monotonic() + patience
+        call = self._peers.call
+        told = partial(WorkerInfo, name=path.stem)
+        pid: int | None = None
+        try:
+            pid = call(path, Operation.VMM_PING, None, timeout=patience).pid
+            left = max(0.001, deadline - time.monotonic())
+            state: VmState = call(path, Operation.VM_INFO, None, timeout=left).state
+        except VmFailure as ex:
+            if ex.error.code is ErrorCode.VM_NOT_CREATED:
+                return told(state=WorkerState.NOT_CREATED, pid=pid)
+            silent = ex.error.code is ErrorCode.VMM_TIMEOUT
+            return told(
+                state=WorkerState.UNRESPONSIVE if silent else WorkerState.UNAVAILABLE,
+                pid=pid,
+                detail=ex.error.message,
+            )
+        return told(state=WorkerState(state), pid=pid)
 
 
 def _listener(path: Path) -> int | None:

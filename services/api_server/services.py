@@ -10,6 +10,7 @@ from api_server.audit_log import AuditSink
 from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
 from api_server.roster import Roster
+from api_server.turns import THREADS, Turns
 
 __all__ = ["Services"]
 
@@ -20,6 +21,8 @@ class Services:
 
     peers: Peers
     """The workers of this host."""
+    turns: Turns = field(default_factory=lambda: Turns(THREADS))
+    """Which worker may have how many of the server's threads."""
     roster: Roster = field(init=False)
     """How they all do."""
     access: Access

@@ -32,6 +32,7 @@ __all__ = [
     "SerialConfig",
     "SerialMode",
     "SocketPath",
+    "TapName",
     "TokenBucket",
     "VsockConfig",
 ]
@@ -57,6 +58,8 @@ Path = Annotated[str, Meta(min_length=1, max_length=4095)]
 """A path in the worker's view of the file system; a relative one is from its directory."""
 SocketPath = Annotated[str, Meta(min_length=1, max_length=96)]
 """The same of a UNIX socket, with room for what is put behind it."""
+TapName = Annotated[str, Meta(min_length=1, max_length=15)]
+"""A network interface of the host."""
 DeviceId = Annotated[str, Meta(min_length=1, max_length=31)]
 QueueSize = Annotated[int, Meta(ge=4, le=1024)]
 """A power of two. The upper bound is ours: it bounds what one chain of descriptors costs."""
@@ -146,7 +149,7 @@ class DiskConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class NetConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A tap interface as virtio-net."""
 
-    tap: Annotated[str, Meta(min_length=1, max_length=15)] | None = None
+    tap: TapName | None = None
     """The name of the host's interface; it is made when there is none of that name."""
     ip: str | None = None
     """Address of the host's end, with ``mask``."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which fields of a request name files of the host: those of the types of paths.
+"""Which fields of a request name a file or an interface of the host: those of certain types.
 
 A worker opens them as itself, so whoever may name them may have what the worker may open.
 """
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ipc_protocol.config_devices import Path, SocketPath
+from ipc_protocol.config_devices import Path, SocketPath, TapName
 
-__all__ = ["host_paths"]
+__all__ = ["host_resources"]
 
-_PATHS = (Path, SocketPath)
+_TYPES = frozenset({Path, SocketPath, TapName})
 
 
-def host_paths(value: object, pointer: str = "") -> Iterator[str]:
-    """Find the JSON pointers of the fields of a request that name a file of the host.
+def host_resources(value: object, pointer: str = "") -> Iterator[str]:
+    """Find the JSON pointers of the fields of a request that name something of the host.
 
     A field that has its default names none: nobody chose it.
     """
@@ -30,18 +30,18 @@ def host_paths(value: object, pointer: str = "") -> Iterator[str]:
             if given is None or given == field.default:
                 continue
             below = f"{pointer}/{field.encode_name}"
-            if field.name in _path_fields(type(value)):
+            if field.name in _named_fields(type(value)):
                 yield below
             else:
-                yield from host_paths(given, below)
+                yield from host_resources(given, below)
     elif isinstance(value, tuple):
         for index, each in enumerate(value):
-            yield from host_paths(each, f"{pointer}/{index}")
+            yield from host_resources(each, f"{pointer}/{index}")
 
 
 @functools.cache
-def _path_fields(kind: type) -> frozenset[str]:
+def _named_fields(kind: type) -> frozenset[str]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return frozenset(
-        name for name, hint in hints.items() if {hint, *typing.get_args(hint)} & {*_PATHS}
+        name for name, hint in hints.items() if {hint, *typing.get_args(hint)} & _TYPES
     )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from api_server import turns as module
+from api_server.turns import Turns
+from ipc_protocol.errors import ErrorCode, VmFailure
+from tests.support.processes import eventually
+
+_A, _B, _C = (Path(f"/run/{name}.ipc") for name in "abc")
+
+
+@pytest.fixture
+def stack():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def _take_all(turns, worker, stack):
+    while True:
+        stack.enter_context(turns.take(worker))
+
+
+def _fill(turns, worker, stack):
+    """Take as many turns as a worker that says nothing gets, and return what is said then."""
+    with pytest.raises(VmFailure) as refused:
+        _take_all(turns, worker, stack)
+    return refused.value.error
+
+
+def _share(turns, worker, stack):
+    return int(re.search(r"(\d+) requests wait", _fill(turns, worker, stack).message)[1])
+
+
+def test_a_refusal_says_which_worker_it_is(stack, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    error = _fill(Turns(8), _A, stack)
+    assert error.code is ErrorCode.VMM_UNAVAILABLE
+    assert str(_A) in error.message
+    assert "4 requests wait" in error.message
+
+
+def test_those_that_hang_hold_their_shares_and_there_is_always_one_for_another(stack, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    turns = Turns(32)
+    assert _share(turns, _A, stack) == 16
+    assert _share(turns, _B, stack) == 8
+    assert _share(turns, _C, stack) == 4
+    for name in "defghijklmnop":
+        assert _share(turns, Path(name), stack) >= 1
+
+
+def test_one_thread_is_for_whoever_comes(stack, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    assert _share(Turns(1), _A, stack) == 1
+
+
+def test_who_waits_goes_on_when_a_turn_is_over(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    turns = Turns(2)
+    with ThreadPoolExecutor(1) as pool:
+        entered = threading.Event()
+
+        def wait():
+            with turns.take(_A):
+                entered.set()
+
+        with turns.take(_A):
+            waiting = pool.submit(wait)
+            eventually(lambda: turns._loads[_A].waiting, "it waits")
+            assert not entered.is_set()
+            with turns.take(_B):
+                assert not entered.is_set()
+        waiting.result(20)
+    assert turns._loads == {}
+
+
+def test_a_thread_that_another_gives_back_is_for_those_who_wait(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    turns = Turns(4)
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as kept:
+        kept.enter_context(turns.take(_A))
+        with turns.take(_B), turns.take(_C):
+            waiting = pool.submit(lambda: kept.enter_context(turns.take(_A)))
+            eventually(lambda: turns._loads[_A].waiting, "it waits")
+            assert not waiting.done()
+        waiting.result(20)
+
+
+@pytest.mark.parametrize(
+    ("code", "silent"),
+    [(ErrorCode.VMM_TIMEOUT, True), (ErrorCode.VM_NOT_RUNNING, False), (None, False)],
+)
+def test_an_answer_is_an_answer_even_if_it_is_an_error(code, silent, stack):
+    turns = Turns(4)
+    stack.enter_context(turns.take(_A))
+    before = turns._loads[_A].heard
+    with contextlib.suppress(VmFailure), turns.take(_A):
+        if code is not None:
+            raise VmFailure(code, "no")
+    assert (turns._loads[_A].heard == before) is silent
