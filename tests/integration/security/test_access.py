@@ -148,13 +148,13 @@ def test_by_default_only_root_may_even_connect(directory):
             connect_as(server.socket, _STRANGER.uid)
 
 
-def test_an_operator_names_no_files_of_the_host(server, peer):
+def test_an_operator_names_nothing_of_the_host(server, peer):
     config = vm_config("/boot/vmlinuz", disks=[{"path": "/etc/shadow"}], net=[{"tap": "t0"}])
     with server.http_as(_OPERATOR) as http:
         response = http.put(PREFIX + "vm.create", config)
-        _assert_forbidden(response, "vm.create", "/payload/kernel", "admin", "1 more")
+        _assert_forbidden(response, "vm.create", "/payload/kernel", "admin", "2 more")
         pointers = [each["pointer"] for each in response.json["errors"]]
-        assert pointers == ["/payload/kernel", "/disks/0/path"]
+        assert pointers == ["/payload/kernel", "/disks/0/path", "/net/0/tap"]
         assert http.put(PREFIX + "vm.boot").status == 204
     with server.http_as(_ADMIN) as http:
         assert http.put(PREFIX + "vm.create", config).status == 204
