@@ -14,6 +14,7 @@ from api_server.metrics import page
 from api_server.query import Parameter
 from api_server.roles import Role
 from api_server.services import Services
+from api_server.specification import served
 from ipc_protocol.messages import Operation
 
 __all__ = ["INTERNAL", "METRICS", "PREFIX", "ROUTES", "Answer", "Endpoint", "Missing", "Route"]
@@ -104,6 +105,8 @@ ROUTES: dict[str, Route] = {
         "vm.coredump": _missing("a dump of the guest's memory"),
         "vm.send-migration": _missing("live migration"),
         "vm.receive-migration": _missing("live migration"),
+        "openapi.json": _read(served.answer_openapi),
+        "openapi-3.0.json": _read(served.answer_openapi_3_0),
     }.items()
 } | {METRICS: _read(page.answer)}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
@@ -17,7 +18,7 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from ipc_protocol.config import VmConfig
-from ipc_protocol.unsupported import UNSUPPORTED, Node
+from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
 from ipc_protocol.validation import PARSERS
 
 __all__ = ["NOT_SUPPORTED", "Schema", "components", "config_schema", "prose"]
@@ -25,7 +26,7 @@ __all__ = ["NOT_SUPPORTED", "Schema", "components", "config_schema", "prose"]
 Schema: TypeAlias = dict[str, Any]
 
 NOT_SUPPORTED: Final = "x-not-supported"
-"""Marks a field that may only be given with a value that asks for nothing."""
+"""What there would have to be for a field that is known and not built."""
 
 _INT32: Final = range(-(1 << 31), 1 << 31)
 _INNER: Final = ("item_type", "key_type", "value_type")
@@ -41,31 +42,36 @@ _TYPES: Final[dict[type, str]] = {
 
 
 def config_schema() -> Schema:
-    """Return the schema of a configuration file, whole in one document."""
-    _, found = components([VmConfig], "#/$defs/{name}")
-    config = found.pop(VmConfig.__name__)
-    # By which a file in JSON tells an editor of this schema; velumctl leaves it out.
-    own = {"$schema": {"type": "string", "description": "Where this schema is."}}
+    """Return the schema of a configuration file, whole in one document.
+
+    Of what is not built it takes only what a VM can be created with, as an editor should.
+    """
+    _, found = components([VmConfig], "#/$defs/{name}", strict=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **config,
-        "properties": own | config["properties"],
+        **found.pop(VmConfig.__name__),
         "title": "The configuration of a Velum VM",
         "$defs": found,
     }
 
 
-def components(types: Iterable[Any], ref_template: str) -> tuple[list[Schema], dict[str, Schema]]:
+def components(
+    types: Iterable[Any], ref_template: str, *, strict: bool = False
+) -> tuple[list[Schema], dict[str, Schema]]:
     """Return a schema for each type, and those that they refer to by name.
 
     Args:
         types: Any types of ``ipc_protocol.messages`` and the like.
         ref_template: How a reference looks, with ``{name}`` in it.
+        strict: Whether a field that is not built takes only what asks for nothing, or
+            what it will take one day.
     """
     types = list(types)
-    roots, found = msgspec.json.schema_components(types, ref_template=ref_template)
+    lacking = {} if strict else {id(each): each.kind for each in _leaves(UNSUPPORTED)}
+    all_types = [*types, *lacking.values()] if VmConfig in types else types
+    roots, found = msgspec.json.schema_components(all_types, ref_template=ref_template)
     requests = {cls.__name__ for cls in _classes(PARSERS)}
-    for cls in _classes(types):
+    for cls in _classes(all_types):
         schema = found[cls.__name__]
         _describe(schema, cls)
         if issubclass(cls, Enum):
@@ -75,9 +81,13 @@ def components(types: Iterable[Any], ref_template: str) -> tuple[list[Schema], d
         else:
             for name, field in schema["properties"].items():
                 schema["properties"][name] = _field(field, request=cls.__name__ in requests)
-    if VmConfig.__name__ in found:
-        _add_unsupported(found, found[VmConfig.__name__], UNSUPPORTED)
-    return [_field(root, request=False) for root in roots], found
+            if not schema["required"]:
+                del schema["required"]
+    described = [_field(root, request=False) for root in roots]
+    if VmConfig in types:
+        kinds = dict(zip(lacking, described[len(types) :], strict=True))
+        _add_unsupported(found, found[VmConfig.__name__], UNSUPPORTED, kinds)
+    return described[: len(types)], found
 
 
 def prose(docstring: str) -> str:
@@ -171,16 +181,39 @@ def _or_null(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
+def _leaves(nodes: Mapping[str, Node]) -> Iterator[Unsupported]:
+    for node in nodes.values():
+        if isinstance(node, Unsupported):
+            yield node
+        else:
+            yield from _leaves(node)
+
+
 def _add_unsupported(
-    found: Mapping[str, Schema], schema: Schema, nodes: Mapping[str, Node]
+    found: Mapping[str, Schema],
+    schema: Schema,
+    nodes: Mapping[str, Node],
+    kinds: Mapping[int, Schema],
 ) -> None:
-    """Add the fields of the specification that are not built, with what may be given."""
+    """Add the fields of the specification that are not built.
+
+    Args:
+        found: What references lead to.
+        schema: Of the object that has the fields.
+        nodes: The fields.
+        kinds: What one day may be given, by the identity of a field's node.
+    """
     for name, node in nodes.items():
         present = schema["properties"].get(name)
+        if isinstance(node, Unsupported):
+            schema["properties"][name] = _unsupported(node, kinds.get(id(node)))
+            continue
         if present is None:
-            schema["properties"][name] = _unsupported(node)
-        elif not isinstance(node, tuple):
-            _add_unsupported(found, _resolve(found, present), node)
+            inner: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
+            schema["properties"][name] = _or_null(inner)
+        else:
+            inner = _resolve(found, present)
+        _add_unsupported(found, inner, node, kinds)
 
 
 def _resolve(found: Mapping[str, Schema], field: Schema) -> Schema:
@@ -191,21 +224,22 @@ def _resolve(found: Mapping[str, Schema], field: Schema) -> Schema:
     raise ValueError(f"no reference in {field}")
 
 
-def _unsupported(node: Node) -> Schema:
-    if not isinstance(node, tuple):
-        return {
-            "type": ["object", "null"],
-            "properties": {name: _unsupported(each) for name, each in node.items()},
-            "additionalProperties": False,
-            "description": "Not supported yet: only what asks for nothing may be given.",
-            NOT_SUPPORTED: True,
-        }
-    kinds = list(dict.fromkeys(_TYPES[type(value)] for value in node))
-    schema: Schema = {"type": kinds[0] if len(kinds) == 1 else sorted(kinds, key="null".__eq__)}
-    if "array" in kinds:
-        schema["maxItems"] = 0
-    else:
-        schema["enum"] = list(node)
-    schema["description"] = "Not supported yet: leave it out."
-    schema[NOT_SUPPORTED] = True
-    return schema
+def _unsupported(node: Unsupported, kind: Schema | None) -> Schema:
+    """Describe a field that is not built, by its kind or by what asks for nothing."""
+    allowed = " or ".join(f"`{json.dumps(each)}`" for each in node.nothing)
+    about = {
+        "description": f"Not supported yet, for there is no {node.lacks}: only {allowed} may be "
+        "given.",
+        NOT_SUPPORTED: node.lacks,
+    }
+    if kind is None:
+        return {**_exactly(node.nothing), **about}
+    return {**(_or_null(dict(kind)) if None in node.nothing else kind), **about}
+
+
+def _exactly(values: tuple[object, ...]) -> Schema:
+    kinds = sorted({_TYPES[type(each)] for each in values}, key="null".__eq__)
+    schema: Schema = {"type": kinds[0] if len(kinds) == 1 else kinds}
+    if [] in values:
+        return {**schema, "maxItems": 0}
+    return {**schema, "enum": list(values)}

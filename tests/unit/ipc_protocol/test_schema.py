@@ -15,7 +15,7 @@ from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmInfo
 from ipc_protocol.schema import NOT_SUPPORTED, components, config_schema, prose
-from ipc_protocol.unsupported import UNSUPPORTED, Node
+from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
 from ipc_protocol.validation import parse_config
 from tests.unit.ipc_protocol.strategies import CONFIG, JSON
 
@@ -35,9 +35,9 @@ def properties(schema: dict[str, Any], pointer: str = "") -> Iterator[tuple[str,
         yield from properties(field, below)
 
 
-def leaves(nodes: Mapping[str, Node], pointer: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
+def leaves(nodes: Mapping[str, Node], pointer: str = "") -> Iterator[tuple[str, Unsupported]]:
     for name, node in nodes.items():
-        if isinstance(node, tuple):
+        if isinstance(node, Unsupported):
             yield f"{pointer}/{name}", node
         else:
             yield from leaves(node, f"{pointer}/{name}")
@@ -92,13 +92,13 @@ def test_defaults_are_what_is_filled_in() -> None:
             assert msgspec.to_builtins(filled[name]) == field["default"] or not filled[name]
 
 
-@pytest.mark.parametrize(("pointer", "nothing"), list(leaves(UNSUPPORTED)))
-def test_what_is_not_built_is_marked_and_takes_only_what_asks_for_nothing(
-    pointer: str, nothing: tuple[Any, ...]
+@pytest.mark.parametrize(("pointer", "node"), list(leaves(UNSUPPORTED)), ids=str)
+def test_an_editor_takes_of_what_is_not_built_only_what_asks_for_nothing(
+    pointer: str, node: Unsupported
 ) -> None:
     field = FIELDS[pointer]
-    assert field[NOT_SUPPORTED]
-    for value in nothing:
+    assert field[NOT_SUPPORTED] == node.lacks
+    for value in node.nothing:
         jsonschema.validate(value, field)
     for value in ("something", 77, 0.5, [{}], {"a": 1}):
         assert not jsonschema.Draft202012Validator(field).is_valid(value)
@@ -106,8 +106,18 @@ def test_what_is_not_built_is_marked_and_takes_only_what_asks_for_nothing(
 
 def test_nothing_else_is_marked() -> None:
     marked = {pointer for pointer, field in FIELDS.items() if NOT_SUPPORTED in field}
-    missing = {pointer for pointer, _ in leaves(UNSUPPORTED)}
-    assert {each for each in marked if "properties" not in FIELDS[each]} == missing
+    assert marked == {pointer for pointer, _ in leaves(UNSUPPORTED)}
+
+
+def test_a_client_s_types_have_what_is_not_built_whole() -> None:
+    _, found = components([VmConfig], "#/$defs/{name}")
+    devices = found["VmConfig"]["properties"]["devices"]
+    assert devices["type"] == ["array", "null"]
+    assert devices["items"] == {"$ref": "#/$defs/DeviceConfig"}
+    assert "no VFIO" in devices["description"]
+    assert "path" in found["DeviceConfig"]["properties"]
+    profile = found["CpusConfig"]["properties"]["profile"]
+    assert profile["type"] == ["string", "null"]
 
 
 def test_fields_are_described_by_their_docstrings() -> None:

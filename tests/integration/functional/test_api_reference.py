@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each curl line of the reference does what stands below it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from api_server.routes import ROUTES
+from api_server.specification.endpoints import ENDPOINTS
+from api_server.specification.reference import SOCKET
+from ipc_protocol.messages import VmState
+from tests.support.api import ApiProcess
+from tests.support.contract import check
+from tests.support.guests import build
+from tests.support.http import Response
+from tests.support.processes import Worker, start_worker
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
+STATE = re.compile(r"^With a VM that is `(\w+)`:$", re.MULTILINE)
+COMMAND = re.compile(r"^```sh\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+ANSWER = re.compile(r"^Answer: (\d+) ", re.MULTILINE)
+LAST = "/api/v1/vmm.shutdown"
+
+
+class Example(NamedTuple):
+    path: str
+    state: VmState | None
+    command: str
+    status: int
+
+
+def examples() -> list[Example]:
+    found = []
+    for section in PAGE.read_text().split("\n### /")[1:]:
+        state = STATE.search(section)
+        (command,) = COMMAND.findall(section)
+        (status,) = ANSWER.findall(section)
+        path = "/" + section.partition("\n")[0]
+        found.append(Example(path, VmState(state[1]) if state else None, command, int(status)))
+    return sorted(found, key=lambda each: each.path == LAST)
+
+
+def prepare(worker: Worker, state: VmState | None) -> None:
+    """Bring the VM of the example of ``vm.create`` into the state that another is about."""
+    worker.call("vm.delete")
+    if state is None:
+        return
+    created = ENDPOINTS["vm.create"].body
+    worker.call("vm.create", {**created, "payload": {"kernel": str(build("nmi"))}})
+    if state is not VmState.CREATED:
+        worker.call("vm.boot")
+    if state is VmState.PAUSED:
+        worker.call("vm.pause")
+    worker.wait_for(state=state)
+
+
+def run(command: str, api: ApiProcess, folder: Path) -> Response:
+    """Run a line in a shell, as it stands but for the files it names."""
+    (folder / "data.img").touch()
+    os.truncate(folder / "data.img", 2 << 20)
+    for old, new in (
+        (SOCKET, api.socket),
+        ("/boot/vmlinuz", build("nmi")),
+        ("/var/lib/velum", folder),
+    ):
+        command = command.replace(old, str(new))
+    head, body = folder / "head", folder / "body"
+    body.write_bytes(b"")
+    # In the tier of sanitizers, their run-time library is for Python: curl hangs with it.
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    done = subprocess.run(
+        ["bash", "-euc", f"{command} --silent --show-error -D '{head}' -o '{body}'"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, (command, done.stderr)
+    first, *lines = head.read_text().splitlines()
+    headers = dict(line.lower().split(": ", 1) for line in lines if line)
+    return Response(int(first.split()[1]), headers, body.read_bytes())
+
+
+def test_there_is_one_for_every_route() -> None:
+    assert [each.path for each in examples()].count(LAST) == 1
+    assert sorted(each.path for each in examples()) == sorted(ROUTES)
+    assert len(ENDPOINTS) == len(ROUTES)
+
+
+@pytest.mark.kvm
+def test_each_does_what_it_says(tmp_path: Path) -> None:
+    with start_worker(tmp_path) as worker, ApiProcess(tmp_path) as api:
+        for example in examples():
+            prepare(worker, example.state)
+            response = run(example.command, api, tmp_path)
+            assert response.status == example.status, (example, response.body)
+            check(ROUTES[example.path].method, example.path, response)
+        assert worker.wait() == 0
