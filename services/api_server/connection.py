@@ -8,26 +8,33 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn
 
 from api_server.intake import MAX_COLLECTED, Intake, Progress
 
-__all__ = ["Connection"]
+__all__ = ["ClientSocket", "Connection", "Heir"]
 
 _PIECE = 1 << 16
 _DRAIN = 16
 """Pieces after which a client that goes on sending gets its reset."""
 
 
-class _ClientSocket(socket.socket):
+Heir: TypeAlias = Callable[[socket.socket, bytes], None]
+"""Takes a connection over, and what is yet to be sent on it."""
+
+
+class ClientSocket(socket.socket):
     """A socket on which sending does not wait: what is sent is kept until ``send_on``."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(fileno=sock.detach())
         self._unsent: deque[memoryview] = deque()
+        self.heir: Heir | None = None
+        """Who goes on with the answer from here; gunicorn does not get to end it."""
 
     @property
     def behind(self) -> bool:
@@ -37,7 +44,8 @@ class _ClientSocket(socket.socket):
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Keep what is to be sent; the head and the body of an answer go together."""
         del flags
-        self._unsent.append(memoryview(data))
+        if self.heir is None:
+            self._unsent.append(memoryview(data))
 
     def send_on(self) -> None:
         """Send what the client takes now."""
@@ -50,6 +58,15 @@ class _ClientSocket(socket.socket):
                 sent -= len(self._unsent.popleft())
             if sent:
                 self._unsent[0] = self._unsent[0][sent:]
+
+    def bequeath(self) -> bool:
+        """Give the connection to its heir, if it has one; closing ours does not end it then."""
+        if self.heir is None:
+            return False
+        unsent = b"".join(self._unsent)
+        self._unsent.clear()
+        self.heir(socket.fromfd(self.fileno(), self.family, self.type), unsent)
+        return True
 
 
 class Connection(TConn):
@@ -66,8 +83,8 @@ class Connection(TConn):
     def __init__(
         self, cfg: Any, client: socket.socket, address: Any, server: Any, *, patience: float
     ) -> None:
-        self.sock: _ClientSocket
-        super().__init__(cfg, _ClientSocket(client), address, server)
+        self.sock: ClientSocket
+        super().__init__(cfg, ClientSocket(client), address, server)
         # The kernel's timeout, because gunicorn sets and unsets Python's.
         seconds, rest = divmod(patience, 1)
         limit = struct.pack("@ll", int(seconds), int(rest * 1e6))
@@ -133,6 +150,10 @@ class Connection(TConn):
     def send_on(self) -> None:
         """Send what the client takes of the answers; raises ``OSError`` if it is gone."""
         self.sock.send_on()
+
+    def bequeath(self) -> bool:
+        """Let go of the connection if somebody goes on with it; return whether that is so."""
+        return self.sock.bequeath()
 
     def end_input(self) -> None:
         """Have what has come be all that comes: the client took too long."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import falcon
@@ -11,16 +10,16 @@ import falcon
 from api_server.authorization import require_resources
 from api_server.body import check_media_type, parse_json, read_body
 from api_server.failure import failure
-from api_server.hosts import authority
 from api_server.request import Request
 from api_server.responses import answer_json
 from api_server.routes import Missing, Route
 from api_server.services import Services
+from api_server.target import worker_of
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.messages import SIGNATURES, Operation
 from ipc_protocol.validation import PARSERS
 
-__all__ = ["Handler", "worker_of"]
+__all__ = ["Handler"]
 
 _NOTHING: Any = ({}, None)
 
@@ -55,17 +54,6 @@ class Handler:
             value = self._services.peers.call(worker, operation, body)
         if SIGNATURES[operation].result is not None:
             answer_json(resp, value)
-
-
-def worker_of(req: Request, services: Services) -> Path:
-    """Return the socket of the worker whose VM the host of a request names.
-
-    Raises:
-        VmFailure: ``vm_unknown``.
-    """
-    path = services.peers.locate(authority(req.env["RAW_URI"], req.get_header("Host")))
-    req.context.vm = path.stem
-    return path
 
 
 def _typed_body(req: Request, operation: Operation) -> object:

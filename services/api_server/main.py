@@ -21,6 +21,7 @@ from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
 from api_server.server import Place, Server
 from api_server.services import Services
+from api_server.streams import Streams
 from api_server.turns import THREADS, Turns
 from ipc_protocol.errors import ApiFailure, VmFailure
 from ipc_protocol.listener import MODE
@@ -221,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 audit=audit,
                 metrics=metrics,
                 turns=Turns(options.threads),
+                streams=Streams(patience=options.client_timeout),
             ),
             threads=options.threads,
             client_timeout=options.client_timeout,

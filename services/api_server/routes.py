@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPMethod, HTTPStatus
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import falcon
 
+from api_server.events import answer_events
 from api_server.listing import list_workers
 from api_server.metrics import page
 from api_server.query import Parameter
@@ -17,13 +18,16 @@ from api_server.services import Services
 from api_server.specification import served
 from ipc_protocol.messages import Operation
 
+if TYPE_CHECKING:
+    from api_server.request import Request
+
 __all__ = ["INTERNAL", "METRICS", "PREFIX", "ROUTES", "Answer", "Endpoint", "Missing", "Route"]
 
 PREFIX = "/api/v1/"
 METRICS = "/metrics"
 """Where Prometheus looks, if it is told nothing else."""
 
-Answer: TypeAlias = Callable[[falcon.Request, falcon.Response, Services], None]
+Answer: TypeAlias = "Callable[[Request, falcon.Response, Services], None]"
 """Answers without a worker, or from several; such a request has no body."""
 
 
@@ -34,7 +38,7 @@ class Missing(NamedTuple):
     """What is not built, as the subject of a sentence."""
 
 
-Endpoint: TypeAlias = Operation | Answer | Missing
+Endpoint: TypeAlias = "Operation | Answer | Missing"
 
 
 class Route(NamedTuple):
@@ -76,6 +80,7 @@ ROUTES: dict[str, Route] = {
         "vmm.shutdown": _change(Operation.VMM_SHUTDOWN, Role.ADMIN),
         "vmm.jobs": _read(Operation.VMM_JOBS),
         "vmm.cancel": _change(Operation.VMM_CANCEL),
+        "vmm.events": _read(answer_events),
         "vm.create": _change(Operation.VM_CREATE),
         "vm.boot": _change(Operation.VM_BOOT),
         "vm.info": _read(Operation.VM_INFO),

@@ -140,6 +140,7 @@ class Server(BaseApplication):
         worker.client_timeout = self._client_timeout
         worker.metrics_path = self._metrics_path
         worker.metrics = self._services.metrics
+        worker.streams = self._services.streams
         # Objects from before the fork stay on shared pages if no collection touches them.
         gc.collect()
         gc.freeze()

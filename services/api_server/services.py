@@ -10,6 +10,7 @@ from api_server.audit_log import AuditSink
 from api_server.metrics.own import ApiMetrics
 from api_server.peers import Peers
 from api_server.roster import Roster
+from api_server.streams import Streams
 from api_server.turns import THREADS, Turns
 
 __all__ = ["Services"]
@@ -31,6 +32,8 @@ class Services:
     """Where it is told who did what."""
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     """What it counts of its own work."""
+    streams: Streams = field(default_factory=Streams)
+    """Who reads events."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roster", Roster(self.peers))

@@ -26,6 +26,7 @@ from api_server import problem, request_ids
 from api_server.connection import Connection
 from api_server.failure import explain, failure
 from api_server.metrics.own import ApiMetrics
+from api_server.streams import Streams
 from ipc_protocol.errors import ErrorCode
 
 __all__ = ["ApiWorker"]
@@ -57,6 +58,8 @@ class ApiWorker(ThreadWorker):
     """Where it counts; given before the fork."""
     metrics_path: str | None = None
     """Where who connects is served by threads that wait for nothing else."""
+    streams: Streams
+    """Connections that have gone on to be streams of events, and end with the others."""
     client_timeout = 10.0
     """Seconds that a client may take for a request or for reading an answer."""
 
@@ -85,6 +88,7 @@ class ApiWorker(ThreadWorker):
         super().run()
         self._long_pool.shutdown(wait=False)
         self._metrics_pool.shutdown(wait=False)
+        self.streams.close()
 
     @property
     def waiting(self) -> int:
@@ -192,6 +196,8 @@ class ApiWorker(ThreadWorker):
                 conn.deadline = time.monotonic() + LONG_PATIENCE * self.client_timeout
             conn.hand_over()
             keep = super().handle(conn) is True
+            if conn.bequeath():
+                return False
             conn.send_on()
             if not keep:
                 return False

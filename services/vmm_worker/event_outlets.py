@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container
+from typing import Final
 
 import zmq
 
+from ipc_protocol.errors import ErrorCode, VmError
+from ipc_protocol.messages import Operation
 from ipc_protocol.server import Incoming, Server
 from vmm_worker.event_file import EventFile, EventTarget
 from vmm_worker.event_readers import EventReaders
 from vmm_worker.monitor import Monitor
 
 __all__ = ["EventOutlets"]
+
+_LAST_QUESTIONS: Final = 0.25
+"""Seconds, at the end of the worker."""
 
 
 class EventOutlets:
@@ -33,6 +39,7 @@ class EventOutlets:
         self, monitor: Monitor, server: Server, target: EventTarget | None, poller: zmq.Poller
     ) -> None:
         self._monitor = monitor
+        self._server = server
         self._readers = EventReaders(monitor, server)
         self._file = None if target is None else EventFile(monitor, target)
         self._poller = poller
@@ -66,9 +73,25 @@ class EventOutlets:
     def close(self) -> None:
         """Pass on the last events; nothing is told any more."""
         self._readers.close()
+        self._await_last_questions()
         if self._file is not None:
             self._file.close()
         self._monitor.close()
+
+    def _await_last_questions(self) -> None:
+        """Let readers that were answered just before the end hear of the end."""
+        deadline = time.monotonic() + _LAST_QUESTIONS
+        while self._readers.owed and (left := deadline - time.monotonic()) > 0:
+            self._server.socket.poll(int(left * 1000))
+            incoming = self._server.receive()
+            if incoming is None:
+                continue
+            if incoming.operation is Operation.VMM_EVENTS:
+                self._readers.take(incoming)
+            else:
+                message = f"{incoming.operation}: the worker is shutting down"
+                error = VmError(code=ErrorCode.VMM_UNAVAILABLE, message=message)
+                self._server.fail(incoming, error)
 
     def _await_room(self, file: EventFile) -> None:
         if file.blocked and not self._waits_for_room:

@@ -7,7 +7,7 @@ import time
 from typing import Final, NamedTuple
 
 from ipc_protocol.errors import ErrorCode, VmError
-from ipc_protocol.monitor import EventsQuery
+from ipc_protocol.monitor import EventBatch, EventsQuery
 from ipc_protocol.server import Incoming, Server
 from vmm_worker.monitor import Monitor
 
@@ -37,11 +37,18 @@ class EventReaders:
         self._monitor = monitor
         self._server = server
         self._waiting: dict[bytes, _Question] = {}
+        self._given: dict[bytes, int] = {}
+        """The last event that each reader was given, of those that come back for more."""
 
     @property
     def due(self) -> float | None:
         """When :meth:`serve` is to be called at the latest (``time.monotonic``)."""
         return min((question.due for question in self._waiting.values()), default=None)
+
+    @property
+    def owed(self) -> bool:
+        """Whether a reader that comes back for more would get some."""
+        return any(seq < self._monitor.last for seq in self._given.values())
 
     def take(self, incoming: Incoming) -> None:
         """Answer a question now, or as soon as there is an answer.
@@ -84,4 +91,12 @@ class EventReaders:
         if not (at_once or batch.events):
             return False
         self._server.reply(question.incoming, batch)
+        if question.query.wait_ms:
+            self._note_given(question.incoming.peer, batch)
         return True
+
+    def _note_given(self, peer: bytes, batch: EventBatch) -> None:
+        self._given.pop(peer, None)
+        if len(self._given) >= MAX_READERS:
+            del self._given[next(iter(self._given))]
+        self._given[peer] = batch.events[-1].seq if batch.events else batch.last

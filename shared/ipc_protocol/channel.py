@@ -89,6 +89,15 @@ class Channel:
             self._socket.connect(endpoint)
             self._undo = undo.pop_all()
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What a poller watches for input, and then has :meth:`look` (or :meth:`connected`).
+
+        They tell of news once: whoever polls them looks until there is nothing left, and again
+        after sending.
+        """
+        return self._socket.fileno(), self._monitor.fileno()
+
     def close(self) -> None:
         """Close the sockets; what was not sent is dropped."""
         self._undo.close()
@@ -123,6 +132,14 @@ class Channel:
             return Wait.EXPIRED
         # A worker's last reply may come together with the loss of the connection.
         return Wait.READY if self._socket in ready or self._socket.poll(0) else Wait.LOST
+
+    def look(self) -> Wait:
+        """Return what a wait would end with now."""
+        if self._socket.poll(0):
+            return Wait.READY
+        if not self._monitor.poll(0):
+            return Wait.EXPIRED
+        return Wait.READY if self._socket.poll(0) else Wait.LOST
 
     def receive(self) -> bytes | None:
         """Return the message that a wait ended with, or ``None`` if it is none of ours."""
