@@ -111,6 +111,11 @@ class Failure(Exception):  # noqa: N818 - an end of the command, not always an e
         self.notes = notes
         """More lines below the message."""
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the API server is not there, or no longer."""
+        return self.exit_code is ExitCode.UNAVAILABLE
+
 
 class Refusal(Failure):
     """The server said no.
@@ -124,3 +129,8 @@ class Refusal(Failure):
         super().__init__(problem.exit_code, problem.detail)
         self.problem = problem
         self.source = source
+
+    @property
+    def is_loss(self) -> bool:
+        """It is there, as it answers."""
+        return False

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-__all__ = ["End", "attach"]
+__all__ = ["End", "attach", "handed_over"]
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
@@ -32,18 +32,24 @@ class End(Enum):
     """The worker closed its side: the VM was switched off, or somebody else attached."""
 
 
+@contextlib.contextmanager
+def handed_over(peer: int) -> Iterator[None]:
+    """Have every key go to the guest, and the guest know the size of our window.
+
+    Args:
+        peer: A descriptor of the console: a pseudo-terminal or a socket.
+    """
+    with _raw(_STDIN), _following_window(peer):
+        yield
+
+
 def attach(peer: int, detach_key: bytes) -> End:
     """Connect stdin and stdout to the guest's console until either side ends it.
 
     Args:
-        peer: A descriptor of the console: a pseudo-terminal or a socket.
+        peer: As for :func:`handed_over`.
         detach_key: The byte that is never sent, and ends the session.
     """
-    with _raw(_STDIN), _following_window(peer):
-        return _pump(peer, detach_key)
-
-
-def _pump(peer: int, detach_key: bytes) -> End:
     poll = select.poll()
     poll.register(peer, select.POLLIN)
     poll.register(_STDIN, select.POLLIN)
@@ -90,16 +96,16 @@ def _write(fd: int, data: bytes) -> bool:
 
 @contextlib.contextmanager
 def _raw(fd: int) -> Iterator[None]:
-    """Have every key go to the guest, Ctrl-C too."""
+    """Have a terminal neither edit nor echo what is typed, nor take Ctrl-C for itself."""
     if not os.isatty(fd):
         yield
         return
     modes = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd, termios.TCSAFLUSH)
+        tty.setraw(fd, termios.TCSADRAIN)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSAFLUSH, modes)
+        termios.tcsetattr(fd, termios.TCSADRAIN, modes)
 
 
 @contextlib.contextmanager

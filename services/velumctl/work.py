@@ -22,6 +22,8 @@ __all__ = ["carry_out", "detach_option"]
 
 _ASYNC: Final = {"Prefer": "respond-async"}
 _PERIOD: Final = 0.1
+_GRACE: Final = 30.0
+"""Seconds that the API server may be away meanwhile."""
 _AT_WORK: Final = (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -53,7 +55,10 @@ def carry_out(
         Refusal: It failed.
         Failure: It was interrupted, or the server is not there.
     """
-    answer = api.put(name, body, _ASYNC)
+    try:
+        answer = api.put(name, body, _ASYNC)
+    except Refusal as ex:
+        raise Refusal(ex.problem, ex.source or blamed) from ex
     if answer.status != HTTPStatus.ACCEPTED:
         return  # A server that knows no jobs has done it.
     job = msgspec.json.decode(answer.body, type=JobInfo)
@@ -108,10 +113,17 @@ def _watch(api: Api, job: JobInfo) -> JobInfo:
 
 
 def _until_over(api: Api, job: JobInfo, show: Callable[[JobInfo], None]) -> JobInfo:
+    seen = time.monotonic()
     while job.state in _AT_WORK:
         show(job)
         time.sleep(_PERIOD)
-        job = _now(api, job)
+        try:
+            job = _now(api, job)
+            seen = time.monotonic()
+        except Failure as ex:
+            # The work goes on without the API server, which may be on its way back.
+            if not ex.is_loss or time.monotonic() > seen + _GRACE:
+                raise
     return job
 
 

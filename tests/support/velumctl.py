@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,11 +42,19 @@ class Velumctl:
             code = run([*self._arguments, *map(str, arguments)])
         return Outcome(code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a command as a process, with pipes unless the options say otherwise."""
+    @contextlib.contextmanager
+    def start(self, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command as a process, with pipes unless the options say otherwise.
+
+        It does not outlive the block.
+        """
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        return subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "velumctl", *self._arguments, *map(str, arguments)],
             **{"env": environment, **pipes, **options},
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()

@@ -15,7 +15,7 @@ import click
 from ipc_protocol.config_devices import SerialMode
 from velumctl.cli import Target, command, pass_target
 from velumctl.failures import ExitCode, Failure
-from velumctl.terminal import End, attach
+from velumctl.terminal import End, attach, handed_over
 
 __all__ = ["COMMANDS"]
 
@@ -63,10 +63,10 @@ def console(target: Target, *, port: str | None, detach_key: bytes) -> None:
         config = api.get("vm.info")["config"]
     port = port or _choose(config)
     key = f"ctrl-{chr(detach_key[0] | 0x40).lower()}"
-    with _open(port, config.get(port, {})) as peer:
-        click.echo(f"attached to the {port} of {target.vm}; {key} detaches", err=True)
+    with _open(port, config.get(port, {})) as peer, handed_over(peer):
+        click.echo(f"attached to the {port} of {target.vm}; {key} detaches\r", err=True)
         end = attach(peer, detach_key)
-    click.echo(f"\r\n{end.value}", err=True)
+        click.echo(f"\r\n{end.value}\r", err=True)
     if end is End.CLOSED:
         raise Failure(
             ExitCode.CONFLICT,

@@ -17,7 +17,7 @@ from velumctl import sse
 from velumctl.api import PREFIX, Api
 from velumctl.cli import Target, command, pass_target
 from velumctl.display import json_option, printable
-from velumctl.failures import ExitCode, Failure, Refusal
+from velumctl.failures import Failure
 
 __all__ = ["COMMANDS"]
 
@@ -53,7 +53,7 @@ def _all_events(api: Api, last_id: str) -> Iterator[sse.ServerEvent]:
                 yield event
         except Failure as ex:
             # Whom we never reached is not there; whom we have lost may come back.
-            if not reached or isinstance(ex, Refusal) or ex.exit_code is not ExitCode.UNAVAILABLE:
+            if not (reached and ex.is_loss):
                 raise
         api.close()
         time.sleep(_PAUSE)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -41,16 +40,15 @@ def _row(job: JobInfo) -> tuple[str, ...]:
     return job.id, job.operation, job.state, progress, job.stage, seconds, error
 
 
-def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Iterator[str]:
+def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Offer the jobs that are not over."""
     try:
         with ctx.ensure_object(Target).api() as api:
             found = msgspec.convert(api.get("vmm.jobs"), list[JobInfo])
     except Failure:
-        return
-    for job in found:
-        if job.state in (JobState.QUEUED, JobState.RUNNING) and job.id.startswith(incomplete):
-            yield job.id
+        return []
+    active = [job.id for job in found if job.state in (JobState.QUEUED, JobState.RUNNING)]
+    return [job for job in active if job.startswith(incomplete)]
 
 
 @command("cancel")

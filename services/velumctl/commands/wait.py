@@ -54,7 +54,7 @@ def wait(target: Target, *, states: tuple[str, ...], within: float | None) -> No
                 state = _state(api)
             except Failure as ex:
                 # The API server may be restarted meanwhile; what else it says is final.
-                if isinstance(ex, Refusal) or ex.exit_code is not ExitCode.UNAVAILABLE:
+                if not ex.is_loss:
                     raise
 
 
