@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -30,7 +31,12 @@ def encoder(form: LogFormat) -> Callable[[Mapping[str, object]], str]:
 def timestamp(seconds: float) -> str:
     """Return a moment since the epoch as RFC 3339 has it, in UTC and to the millisecond."""
     whole, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03d}Z"
+    return f"{_second(whole)}.{milliseconds:03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def logfmt(fields: Mapping[str, object]) -> str:
@@ -39,6 +45,8 @@ def logfmt(fields: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
+    if type(value) is int:
+        return str(value)
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 

@@ -45,6 +45,9 @@ def configure(level: str, form: LogFormat = LogFormat.LOGFMT) -> None:
     """Set up the root logger; the level is a name such as ``info``."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(StructuredFormatter(form))
+    # What no line has is not looked for (the logging HOWTO, "Optimization").
+    logging._srcfile = ""  # noqa: SLF001 - documented there
+    logging.logThreads = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
