@@ -50,6 +50,13 @@ def _socket(text: str) -> Path:
     return path
 
 
+def _pin(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return _vm(name), _socket(path)
+
+
 def _mode(text: str) -> int:
     value = int(text, 8)
     if value & ~_ANYBODY or not value & stat.S_IWUSR:
@@ -135,6 +142,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     pinned.add_argument(
         "--ipc", type=_socket, metavar="PATH", help="the same, by the socket of its worker"
     )
+    pinned.add_argument(
+        "--pin",
+        type=_pin,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="serve this VM, for any host, on a socket of its own as well; may be repeated",
+    )
     parser.add_argument(
         "--threads",
         type=_threads,
@@ -208,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.runtime_dir,
         options.default_vm,
         pinned=options.ipc,
+        pins={str(path): ipc_path(options.runtime_dir, name) for name, path in options.pin},
         timeout=options.timeout,
         observe=metrics.note_call,
     )
@@ -215,7 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         access = Access() if options.access is None else Access(options.access, optional=False)
         audit = open_audit(options.audit_log, options.log_format)
         server = Server(
-            Place(options.socket, options.socket_mode, options.socket_group),
+            [
+                Place(path, options.socket_mode, options.socket_group)
+                for path in (options.socket, *(path for _, path in options.pin))
+            ],
             Services(
                 peers=peers,
                 access=access,

@@ -6,8 +6,9 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from api_server.hosts import vm_name
@@ -31,6 +32,7 @@ class Peers:
         runtime_dir: Where the workers listen.
         default_vm: The VM that ``localhost`` stands for.
         pinned: The only worker there is, whatever the host; it replaces the two above.
+        pins: The worker of whoever connects to a socket, by that socket's path.
         timeout: Seconds that replace each operation's own.
         observe: Told of each call: what, how many seconds it took, and how it failed if so.
     """
@@ -41,28 +43,35 @@ class Peers:
         default_vm: str,
         *,
         pinned: Path | None = None,
+        pins: Mapping[str, Path] = MappingProxyType({}),
         timeout: float | None = None,
         observe: Observe = lambda *_: None,
     ) -> None:
         self._runtime_dir = runtime_dir
         self._default_vm = default_vm
         self._pinned = pinned
+        self._pins = pins
         self._timeout = timeout
         self._observe = observe
         self._clients: dict[Path, Client] = {}
         self._lock = threading.Lock()
 
-    def locate(self, host: str) -> Path:
+    def locate(self, host: str, arrived_at: str = "") -> Path:
         """Return the socket of the worker for a host.
 
-        The default VM's is always known; any other is known while its socket is there, even if
-        nobody listens on it any more.
+        The default VM's is always known, and so are those that sockets are pinned to; any other
+        is known while its socket is there, even if nobody listens on it any more.
+
+        Args:
+            host: What the client calls the host.
+            arrived_at: The path of the socket that it connected to.
 
         Raises:
             VmFailure: ``vm_unknown``.
         """
-        if self._pinned is not None:
-            return self._pinned
+        pinned = self._pinned or self._pins.get(arrived_at)
+        if pinned is not None:
+            return pinned
         name = vm_name(host, self._default_vm)
         path = ipc_path(self._runtime_dir, name)
         if name != self._default_vm and not _is_there(path):

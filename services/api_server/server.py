@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,10 +46,10 @@ class Place(NamedTuple):
 
 
 class Server(BaseApplication):
-    """Serves the API on a path until SIGTERM.
+    """Serves the API on one or more paths until SIGTERM.
 
     Args:
-        place: Where.
+        places: Where.
         services: What the application answers from.
         threads: How many requests may wait for workers at a time.
         client_timeout: Seconds that a client may take to send a request or to read an answer.
@@ -60,7 +61,7 @@ class Server(BaseApplication):
 
     def __init__(
         self,
-        place: Place,
+        places: Sequence[Place],
         services: Services,
         *,
         threads: int,
@@ -71,11 +72,11 @@ class Server(BaseApplication):
         self._threads = threads
         self._client_timeout = client_timeout
         self._metrics_path = None if metrics is None else str(metrics.path)
-        self._runtime_dir = place.path.parent
+        self._runtime_dir = places[0].path.parent
         self._listeners: dict[str, int] = {}
         """By path, the descriptor."""
         with ExitStack() as sockets:
-            for each in (place,) if metrics is None else (place, metrics):
+            for each in places if metrics is None else (*places, metrics):
                 listening = _listen(each)
                 sockets.callback(listening.close)
                 self._listeners[str(each.path)] = listening.detach()

@@ -16,11 +16,12 @@ __all__ = ["worker_of"]
 
 
 def worker_of(req: Request, services: Services) -> Path:
-    """Return the socket of the worker whose VM the host of a request names.
+    """Return the socket of the worker whose VM a request is for: its host names it.
 
     Raises:
         VmFailure: ``vm_unknown``.
     """
-    path = services.peers.locate(authority(req.env["RAW_URI"], req.get_header("Host")))
+    host = authority(req.env["RAW_URI"], req.get_header("Host"))
+    path = services.peers.locate(host, req.env["gunicorn.socket"].getsockname())
     req.context.vm = path.stem
     return path

@@ -18,6 +18,7 @@ import pytest
 
 from ipc_protocol.messages import Operation
 from tests.support.api import SILENCE, ApiProcess, Peer
+from tests.support.http import UnixHTTP
 from tests.support.processes import DEADLINE, eventually
 
 _NOBODY = 65534
@@ -179,6 +180,26 @@ def test_a_pinned_server_takes_any_host(arguments, tmp_path):
             with api.http() as http:
                 assert http.get("/api/v1/vmm.ping", headers={"Host": host}).status == 200
         assert len(peer.received) == 5
+
+
+def test_one_server_has_sockets_pinned_to_vms_beside_its_own(tmp_path):
+    names = ("web-1", "web-2")
+    pins = [argument for name in names for argument in ("--pin", f"{name}={tmp_path}/{name}.sock")]
+    with ApiProcess(tmp_path, *pins) as api, Peer(tmp_path / "web-1.ipc") as first:
+        with Peer(tmp_path / "web-2.ipc") as second:
+            for peer in (first, second):
+                for host in ("localhost", "other", "%2Frun%2Fvelum%2Fapi.sock", "../.."):
+                    with UnixHTTP(peer.path.with_suffix(".sock"), host=host) as http:
+                        assert http.get("/api/v1/vmm.ping").status == 200
+                assert len(peer.received) == 4
+            with api.http(host="web-2") as http:
+                assert http.get("/api/v1/vmm.ping").status == 200
+                assert http.get("/api/v1/vmm.ping", headers={"Host": "other"}).status == 404
+            assert (len(first.received), len(second.received)) == (4, 5)
+        with UnixHTTP(tmp_path / "web-2.sock") as http:
+            assert http.get("/api/v1/vmm.ping").status == 503
+        api.stop()
+        assert [path.name for path in tmp_path.glob("*.sock*")] == []
 
 
 def test_the_default_vm_is_configurable(tmp_path):

@@ -23,7 +23,7 @@ from tests.support.api import Peer
 class _Broken(Peers):
     """Workers whose address book is damaged."""
 
-    def locate(self, host):
+    def locate(self, host, *_):
         raise LookupError(f"secret of {host}")
 
 
