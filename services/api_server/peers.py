@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from api_server.hosts import vm_name
 from ipc_protocol.client import Client
+from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
 from ipc_protocol.names import IPC_SUFFIX, ipc_path, is_name
@@ -87,7 +88,13 @@ class Peers:
         return {path.stem: path for path in found if is_name(path.stem) and _is_there(path)}
 
     def call(
-        self, path: Path, operation: Operation, body: object, *, timeout: float | None = None
+        self,
+        path: Path,
+        operation: Operation,
+        body: object,
+        *,
+        timeout: float | None = None,
+        context: Context = NO_CONTEXT,
     ) -> Any:
         """Have the worker at a path do something, and return its answer.
 
@@ -96,6 +103,7 @@ class Peers:
             operation: What to do.
             body: What the operation's signature asks for.
             timeout: Seconds to wait, if not as for every other call.
+            context: Whose call it is, and how it is to be answered.
 
         Raises:
             VmFailure: The worker's own error, ``vmm_unavailable`` or ``vmm_timeout``.
@@ -107,7 +115,7 @@ class Peers:
         started = time.perf_counter()
         error: ErrorCode | None = None
         try:
-            return client.call(operation, body, timeout=timeout or self._timeout)
+            return client.call(operation, body, timeout=timeout or self._timeout, context=context)
         except VmFailure as ex:
             error = ex.error.code
             raise

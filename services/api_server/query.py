@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from api_server.failure import failure
 from ipc_protocol.errors import ErrorCode
 
-__all__ = ["Parameter", "read_query"]
+__all__ = ["COMPAT", "DRY_RUN", "LENIENT", "Parameter", "read_query"]
 
 _MOST = 16
 _SHOWN = 80
@@ -22,6 +22,20 @@ class Parameter(NamedTuple):
     name: str
     choices: tuple[str, ...]
     description: str
+
+
+DRY_RUN = Parameter(
+    "dry_run",
+    ("false", "true"),
+    "With `true` the request is checked and answered as if it were done, and nothing changes.",
+)
+LENIENT = "lenient"
+COMPAT = Parameter(
+    "compat",
+    ("strict", LENIENT),
+    "With `lenient`, for clients that send more than this API has, unknown fields of the body are "
+    "left out instead of refused; the header `X-Velum-Ignored` names them.",
+)
 
 
 def read_query(text: str, parameters: Iterable[Parameter]) -> Mapping[str, str]:

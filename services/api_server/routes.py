@@ -12,7 +12,7 @@ import falcon
 from api_server.events import answer_events
 from api_server.listing import list_workers
 from api_server.metrics import page
-from api_server.query import Parameter
+from api_server.query import COMPAT, DRY_RUN, Parameter
 from api_server.roles import Role
 from api_server.services import Services
 from api_server.specification import served
@@ -81,7 +81,7 @@ ROUTES: dict[str, Route] = {
         "vmm.jobs": _read(Operation.VMM_JOBS),
         "vmm.cancel": _change(Operation.VMM_CANCEL),
         "vmm.events": _read(answer_events),
-        "vm.create": _change(Operation.VM_CREATE),
+        "vm.create": _change(Operation.VM_CREATE, query=(DRY_RUN, COMPAT)),
         "vm.boot": _change(Operation.VM_BOOT),
         "vm.info": _read(Operation.VM_INFO),
         "vm.counters": _read(Operation.VM_COUNTERS),
@@ -95,10 +95,10 @@ ROUTES: dict[str, Route] = {
         "vm.resize": _change(Operation.VM_RESIZE),
         "vm.resize-disk": _missing("resizing a disk", Role.OPERATOR),
         "vm.resize-zone": _missing("a memory zone", Role.OPERATOR),
-        "vm.add-disk": _change(Operation.VM_ADD_DISK),
-        "vm.add-net": _change(Operation.VM_ADD_NET),
-        "vm.add-pmem": _change(Operation.VM_ADD_PMEM),
-        "vm.add-vsock": _change(Operation.VM_ADD_VSOCK),
+        "vm.add-disk": _change(Operation.VM_ADD_DISK, query=(COMPAT,)),
+        "vm.add-net": _change(Operation.VM_ADD_NET, query=(COMPAT,)),
+        "vm.add-pmem": _change(Operation.VM_ADD_PMEM, query=(COMPAT,)),
+        "vm.add-vsock": _change(Operation.VM_ADD_VSOCK, query=(COMPAT,)),
         "vm.add-fs": _missing("sharing a directory (virtio-fs)"),
         "vm.add-vdpa": _missing("a vDPA device"),
         "vm.add-device": _missing("passing a host device through (VFIO)"),

@@ -23,8 +23,18 @@ from ipc_protocol.client import Client
 from ipc_protocol.errors import VmError, VmFailure
 from ipc_protocol.messages import Operation, VmInfo
 from ipc_protocol.names import ipc_path
+from tests.testbed.host import inside_testbed
 
-__all__ = ["DEADLINE", "Daemon", "Worker", "eventually", "make_file", "start_worker", "vm_config"]
+__all__ = [
+    "DEADLINE",
+    "Daemon",
+    "Worker",
+    "eventually",
+    "make_file",
+    "slow_memory",
+    "start_worker",
+    "vm_config",
+]
 
 DEADLINE = 30.0
 """Seconds for anything to happen that takes far less; what does not happen fails there."""
@@ -52,6 +62,19 @@ def vm_config(kernel: str | os.PathLike[str], **parts: Any) -> dict[str, Any]:
     """Return the body of ``vm.create`` for a tiny guest, with other parts as they are given."""
     payload = {"kernel": os.fspath(kernel), **parts.pop("payload", {})}
     return {"payload": payload, "memory": {"size": 16 << 20}, **parts}
+
+
+def slow_memory() -> dict[str, Any]:
+    """Return a VM's memory that takes a boot a while: all of it is touched, page by page."""
+    available = next(
+        int(line.split()[1]) << 10
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    # On the testbed's emulated processor a quarter of it takes long enough.
+    wanted = (128 if inside_testbed() else 512) << 20
+    size = min(available // 2, wanted) & ~0xFFF
+    return {"size": size, "prefault": True, "thp": False, "shared": True}
 
 
 def make_file(path: Path, size: int) -> str:

@@ -15,8 +15,14 @@ import pytest
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmState
 from tests.support.guests import build
-from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
-from tests.testbed.host import inside_testbed
+from tests.support.processes import (
+    DEADLINE,
+    Worker,
+    eventually,
+    slow_memory,
+    start_worker,
+    vm_config,
+)
 
 pytestmark = pytest.mark.kvm
 
@@ -197,16 +203,7 @@ def test_pause_stops_a_guest_that_counts(worker: Worker) -> None:
 @pytest.fixture
 def slow_boot(worker: Worker) -> Worker:
     """A worker whose boot takes a while: all of the guest's memory is touched."""
-    available = next(
-        int(line.split()[1]) << 10
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable:")
-    )
-    # On the testbed's emulated processor a quarter of it takes long enough.
-    wanted = (128 if inside_testbed() else 512) << 20
-    size = min(available // 2, wanted) & ~0xFFF
-    memory = {"size": size, "prefault": True, "thp": False, "shared": True}
-    worker.call("vm.create", vm_config(build("hello"), memory=memory))
+    worker.call("vm.create", vm_config(build("hello"), memory=slow_memory()))
     return worker
 
 
