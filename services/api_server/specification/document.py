@@ -8,16 +8,26 @@ from collections.abc import Iterable, Mapping
 from http import HTTPMethod, HTTPStatus
 from typing import Any, Final
 
-from api_server import problem
-from api_server.app import RETRY_AFTER
+from api_server import problem, request_ids
+from api_server.handlers import IGNORED_HEADER
 from api_server.problem import Problem
+from api_server.query import COMPAT
 from api_server.routes import PREFIX, ROUTES, Missing, Route
 from api_server.specification.endpoints import CHAPTERS, ENDPOINTS, Endpoint
 from api_server.specification.failures import ELSEWHERE, failures
+from api_server.specification.headers import (
+    HEADERS,
+    OF_JOBS,
+    PARAMETERS,
+    PREFERENCE_APPLIED,
+    answered,
+    asked,
+)
 from api_server.specification.meanings import MEANINGS
 from api_server.status import STATUS
 from ipc_protocol.config_unbuilt import UserDeviceConfig
 from ipc_protocol.errors import ErrorCode
+from ipc_protocol.jobs import JobInfo
 from ipc_protocol.messages import SIGNATURES, Operation, VmCounters, VmmPing
 from ipc_protocol.schema import Schema, components
 from ipc_protocol.version import VERSION
@@ -46,6 +56,10 @@ bodies are those of Cloud Hypervisor's API, so its clients work unchanged.
 Requests have no `Content-Type` or one of JSON; what takes no body takes none, or `{}`. Bodies
 have at most 4 MiB. Whatever goes wrong is answered with a problem document (RFC 9457) whose
 `code` is stable: switch on that, show `detail` to people.
+
+What changes a VM is done one thing after the other; reads are answered meanwhile. With `Prefer:
+respond-async` the answer is 202 with the job, at once; `vmm.jobs` tells what becomes of it, and
+`vmm.cancel` ends it. With an `Idempotency-Key` a retry is safe.
 
 Every answer has an `X-Request-Id`, the client's own if it sent one: the same id is in the logs.
 Each operation says (here as `x-role`) the least that a client has to be: `viewer`, `operator` or
@@ -81,8 +95,8 @@ def build() -> Schema:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "headers": _HEADERS,
-            "parameters": _PARAMETERS,
+            "headers": HEADERS,
+            "parameters": PARAMETERS,
             "responses": {name: _problem(codes) for name, codes in sorted(_problems().items())},
         },
     }
@@ -101,27 +115,6 @@ def by_status(codes: Iterable[ErrorCode]) -> dict[HTTPStatus, list[ErrorCode]]:
     return found
 
 
-_HEADERS: Final = {
-    "X-Request-Id": {
-        "description": "The id of the request in every log; the client's own if it sent one.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
-    },
-    "Retry-After": {
-        "description": "Seconds after which to try again.",
-        "schema": {"type": "integer", "const": int(RETRY_AFTER)},
-    },
-}
-_PARAMETERS: Final = {
-    "X-Request-Id": {
-        "name": "X-Request-Id",
-        "in": "header",
-        "description": "What the logs are to call this request: up to 128 letters, digits and "
-        "`._:-`. Anything else is replaced.",
-        "schema": {"type": "string"},
-    },
-}
-
-
 def _order(item: tuple[str, Route]) -> int:
     return list(ENDPOINTS).index(item[0].removeprefix(PREFIX))
 
@@ -134,7 +127,7 @@ def _schemas() -> tuple[dict[str, Schema], Mapping[Any, Schema]]:
         if PREFIX + operation in ROUTES
         for each in (SIGNATURES[operation].request, SIGNATURES[operation].result)
         if each is not None
-    }
+    } | {JobInfo: None}
     sent |= {
         each: None
         for endpoint in ENDPOINTS.values()
@@ -173,7 +166,7 @@ def _operation(path: str, route: Route, refs: Mapping[Any, Schema]) -> Schema:
         "tags": [endpoint.chapter],
         "x-role": str(route.role),
         "parameters": [
-            {"$ref": "#/components/parameters/X-Request-Id"},
+            *asked(request_ids.HEADER, *(OF_JOBS if _is_job(route) else ())),
             *(
                 {
                     "name": each.name,
@@ -217,13 +210,15 @@ def _responses(route: Route, endpoint: Endpoint, refs: Mapping[Any, Schema]) -> 
     responses: Schema = {}
     if not isinstance(route.endpoint, Missing):
         responses[str(route.success.value)] = _success(route, endpoint, refs)
+    if _is_job(route):
+        responses[str(HTTPStatus.ACCEPTED.value)] = _accepted(route, refs)
     for status, codes in by_status(failures(route, endpoint.failures)).items():
         responses[str(status.value)] = {"$ref": f"#/components/responses/{_name(codes)}"}
     return responses
 
 
 def _success(route: Route, endpoint: Endpoint, refs: Mapping[Any, Schema]) -> Schema:
-    answer: Schema = {"description": "Done.", "headers": _request_id()}
+    answer: Schema = {"description": "Done.", "headers": _of_success(route)}
     result = endpoint.result
     if isinstance(route.endpoint, Operation):
         result = SIGNATURES[route.endpoint].result
@@ -232,6 +227,22 @@ def _success(route: Route, endpoint: Endpoint, refs: Mapping[Any, Schema]) -> Sc
         content = {"schema": refs[result], "example": endpoint.answer}
         answer["content"] = dict.fromkeys(endpoint.media_types, content)
     return answer
+
+
+def _accepted(route: Route, refs: Mapping[Any, Schema]) -> Schema:
+    return {
+        "description": "The job, because the request said `Prefer: respond-async`.",
+        "headers": {**_of_success(route), **answered(PREFERENCE_APPLIED)},
+        "content": {"application/json": {"schema": refs[JobInfo]}},
+    }
+
+
+def _of_success(route: Route) -> Schema:
+    return answered(IGNORED_HEADER) if COMPAT in route.query else answered()
+
+
+def _is_job(route: Route) -> bool:
+    return isinstance(route.endpoint, Operation) and SIGNATURES[route.endpoint].is_job
 
 
 def _problems() -> dict[str, list[ErrorCode]]:
@@ -247,9 +258,8 @@ def _name(codes: list[ErrorCode]) -> str:
 
 def _problem(codes: list[ErrorCode]) -> Schema:
     status = STATUS[codes[0]]
-    headers = _request_id()
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    unavailable = status is HTTPStatus.SERVICE_UNAVAILABLE
+    headers = answered("Retry-After") if unavailable else answered()
     schema = {
         "allOf": [
             {"$ref": REFERENCE.format(name=Problem.__name__)},
@@ -266,7 +276,3 @@ def _problem(codes: list[ErrorCode]) -> Schema:
         "headers": headers,
         "content": {problem.CONTENT_TYPE: {"schema": schema}},
     }
-
-
-def _request_id() -> Schema:
-    return {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}

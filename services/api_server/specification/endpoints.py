@@ -102,7 +102,8 @@ ENDPOINTS: dict[str, Endpoint] = {
         "Cancel a job.",
         "One that waits for its turn is over at once, one that runs where it next can be: a boot "
         "between its stages and while memory is prefaulted. Whoever waits for the operation is "
-        "answered `operation_cancelled`, and the VM is as it was before.",
+        "answered `operation_cancelled`; a boot or reboot that was cancelled leaves the VM "
+        "`Created`.",
         body={"id": "3f2a9c01d7e4b865"},
         status=HTTPStatus.NOT_FOUND,
     ),
