@@ -19,14 +19,17 @@ PREFERENCE_APPLIED: Final = "Preference-Applied"
 HEADERS: Final[dict[str, Any]] = {
     request_ids.HEADER: {
         "description": "The id of the request in every log; the client's own if it sent one.",
+        "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
     },
     "Retry-After": {
         "description": "Seconds after which to try again.",
+        "required": True,
         "schema": {"type": "integer", "const": int(RETRY_AFTER)},
     },
     PREFERENCE_APPLIED: {
         "description": "That the job is the answer, because the request preferred it.",
+        "required": True,
         "schema": {"type": "string", "const": RESPOND_ASYNC},
     },
     IGNORED_HEADER: {
