@@ -40,7 +40,7 @@ class Agent:
         self._number = 0
 
     @classmethod
-    def connect(cls, path: Path, timeout: float = 30.0) -> Self:
+    def connect(cls, path: Path, timeout: float = 120.0) -> Self:
         """Connect to the VMM's socket as soon as it is there."""
         deadline = time.monotonic() + timeout
         connection = socket.socket(socket.AF_UNIX)

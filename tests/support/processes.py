@@ -26,7 +26,7 @@ from ipc_protocol.names import ipc_path
 
 __all__ = ["DEADLINE", "Daemon", "Worker", "eventually", "make_file", "start_worker", "vm_config"]
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 """Seconds for anything to happen that takes far less; what does not happen fails there."""
 
 _T = TypeVar("_T")
