@@ -57,7 +57,9 @@ class _UnixConnection(http.client.HTTPConnection):
 class UnixHTTP:
     """One keep-alive connection; not for use by two threads at once."""
 
-    def __init__(self, path: str | Path, *, host: str = "localhost", timeout: float = 120.0) -> None:
+    def __init__(
+        self, path: str | Path, *, host: str = "localhost", timeout: float = 120.0
+    ) -> None:
         self._connection = _UnixConnection(str(path), host, timeout)
 
     def __enter__(self) -> Self:
