@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the tiers of tests, each where it can run, and adds up their results.
 
-The last line is "N passed, N failed, N skipped". The exit status is 0 only when
-every tier ran and nothing failed.
+A tier is one task or several; tasks run beside each other, as many as there are
+processors for, and the output of each is printed when it has ended. The last line is
+"N passed, N failed, N skipped". The exit status is 0 only when every task ran and
+nothing failed.
 """
 
 import argparse
+import json
 import os
 import runpy
 import signal
@@ -14,9 +17,11 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
+from tests import lanes
 from tests.guests.debian import debian_files
 from tests.support import guests
 from tests.testbed import host
@@ -133,7 +138,7 @@ def checks(name: str, commands: Mapping[str, Sequence[str | Path]]) -> Outcome:
     return outcome
 
 
-def lint() -> list[Outcome]:
+def lint() -> Outcome:
     """Check style, types, and what the C compiler warns of."""
     warnings = runpy.run_path(str(NATIVE / "build_native.py"))["WARNINGS"]
     sources = sorted((NATIVE / "src").glob("*.c"))
@@ -145,20 +150,20 @@ def lint() -> list[Outcome]:
         "mypy": [sys.executable, "-m", "mypy"],
         "C warnings": gcc,
     }
-    return [checks("lint", commands)]
+    return checks("lint", commands)
 
 
-def unit() -> list[Outcome]:
+def unit() -> Outcome:
     """Run what needs no KVM."""
-    return [pytest("unit", "-q", "-m", "not kvm and not linux", "tests")]
+    return pytest("unit", "-q", "-m", "not kvm and not linux", "tests")
 
 
-def kvm() -> list[Outcome]:
+def kvm() -> Outcome:
     """Run the tiny guests, on whatever KVM there is."""
-    return [kvm_tests("kvm", {})]
+    return kvm_tests("kvm", {})
 
 
-def sanitized() -> list[Outcome]:
+def sanitized() -> Outcome:
     """Run the tiny guests again, on a C core built with ASan and UBSan."""
     headline("building the C core with ASan and UBSan")
     sanitizers = {"VELUM_SANITIZE": "address,undefined"}
@@ -168,7 +173,7 @@ def sanitized() -> list[Outcome]:
     if status:
         outcome = Outcome("kvm-sanitized")
         outcome.fail("the C core does not build with the sanitizers")
-        return [outcome]
+        return outcome
     runtimes = [
         Path(subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip())
         for name in ("libasan.so", "libubsan.so")
@@ -182,7 +187,7 @@ def sanitized() -> list[Outcome]:
     }
     # Through the wrapper alone where it is slow: the rest starts many processes.
     paths = [] if host.kvm() else shim_tests()
-    return [kvm_tests("kvm-sanitized", environment, *paths)]
+    return kvm_tests("kvm-sanitized", environment, *paths)
 
 
 def shim_tests() -> list[str]:
@@ -206,45 +211,80 @@ def kvm_tests(name: str, environment: Mapping[str, str], *paths: str) -> Outcome
     return pytest(name, *arguments, environment=required, in_testbed=not host.kvm())
 
 
-def linux() -> list[Outcome]:
-    """Run the Linux guests, a fresh testbed for each file where this CPU is too slow."""
-    files = sorted(
+def linux_files() -> list[Path]:
+    """Return the test files that need Linux guests."""
+    return sorted(
         path.relative_to(PROJECT)
         for path in (PROJECT / "tests/integration").rglob("test_*.py")
         if "pytest.mark.linux" in path.read_text()
     )
+
+
+def linux(path: Path) -> Outcome:
+    """Run a file's Linux guests, in a fresh testbed where this CPU is too slow."""
     build_guests()
     required = {"VELUM_REQUIRE_KVM": "1", "VELUM_REQUIRE_LINUX": "1"}
-    environment = {**required, **guest_files(), **debian_files()}
-    outcomes = [
-        pytest(
-            f"linux {path.stem.removeprefix('test_')}",
-            *("-v", "-m", "linux", str(path)),
-            environment=environment,
-            in_testbed=not host.fast_kvm(),
-            limit=GROUP_LIMIT,
-        )
-        for path in files
-    ]
-    if not outcomes:
-        outcomes.append(Outcome("linux"))
-        outcomes[0].fail("there is no test")
-    return outcomes
+    return pytest(
+        f"linux {path.stem.removeprefix('test_')}",
+        *("-v", "-m", "linux", str(path)),
+        environment={**required, **guest_files(), **debian_files()},
+        in_testbed=not host.fast_kvm(),
+        limit=GROUP_LIMIT,
+    )
 
 
-def corpora() -> list[Outcome]:
+def corpora() -> Outcome:
     """Run each fuzz target over its corpus, without looking for new inputs."""
-    return [checks("fuzz", {"corpora": [NATIVE / "fuzz/run", "--corpus"]})]
+    return checks("fuzz", {"corpora": [NATIVE / "fuzz/run", "--corpus"]})
 
 
-TIERS: dict[str, Callable[[], list[Outcome]]] = {
-    "lint": lint,
-    "unit": unit,
-    "kvm": kvm,
-    "sanitized": sanitized,
-    "fuzz": corpora,
-    "linux": linux,
+TIERS: dict[str, dict[str, Callable[[], Outcome]]] = {
+    "lint": {"lint": lint},
+    "unit": {"unit": unit},
+    "kvm": {"kvm": kvm},
+    "sanitized": {"sanitized": sanitized},
+    "fuzz": {"fuzz": corpora},
+    "linux": {path.stem: partial(linux, path) for path in linux_files()},
 }
+"""The tasks of each tier, by name."""
+
+
+def outcome_file(task: str) -> Path:
+    """Return where a task leaves what it came to."""
+    return RESULTS / f"{task}.json"
+
+
+def run_task(task: str) -> Outcome:
+    """Run one task in this process."""
+    outcome = next(tasks[task] for tasks in TIERS.values() if task in tasks)()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    outcome_file(task).write_text(json.dumps(asdict(outcome)))
+    return outcome
+
+
+def run_beside(names: Sequence[str]) -> list[Outcome]:
+    """Run the tasks of tiers, the Linux guests beside the rest."""
+    command = [sys.executable, "-u", "-m", "tests.run", "--task"]
+    queues: tuple[list[lanes.Task], list[lanes.Task]] = ([], [])
+    tasks = [(name, task) for name in names for task in TIERS[name]]
+    if len(tasks) == 1:
+        return [run_task(tasks[0][1])]
+    for name, task in tasks:
+        outcome_file(task).unlink(missing_ok=True)
+        log = RESULTS / f"{task}.log"
+        queues[name == "linux"].append(lanes.Task(task, [*command, task], log))
+    lanes.run(queues, min(len(queues), os.cpu_count() or 1))
+    return [outcome_of(task) for _, task in tasks]
+
+
+def outcome_of(task: str) -> Outcome:
+    """Read what a task came to."""
+    try:
+        return Outcome(**json.loads(outcome_file(task).read_text()))
+    except FileNotFoundError:
+        outcome = Outcome(task)
+        outcome.fail("it ended before its time")
+        return outcome
 
 
 def show(outcomes: Sequence[Outcome]) -> None:
@@ -266,12 +306,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
     parser.add_argument("tiers", nargs="*", metavar="TIER", help=", ".join(TIERS))
-    names = parser.parse_args().tiers or list(TIERS)
+    known = [task for tasks in TIERS.values() for task in tasks]
+    parser.add_argument("--task", choices=known, help="run this one alone, in this process")
+    options = parser.parse_args()
+    if options.task is not None:
+        return 1 if run_task(options.task).failed else 0
+    names = options.tiers or list(TIERS)
     for name in names:
         if name not in TIERS:
             parser.error(f"no tier {name}; there are {', '.join(TIERS)}")
     print(f"test: {host.place()}", flush=True)
-    outcomes = [outcome for name in names for outcome in TIERS[name]()]
+    outcomes = run_beside(names)
     show(outcomes)
     return 1 if any(outcome.failed for outcome in outcomes) else 0
 

@@ -40,7 +40,7 @@ class Agent:
         self._number = 0
 
     @classmethod
-    def connect(cls, path: Path, timeout: float = 30.0) -> Self:
+    def connect(cls, path: Path, timeout: float = 120.0) -> Self:
         """Connect to the VMM's socket as soon as it is there."""
         deadline = time.monotonic() + timeout
         connection = socket.socket(socket.AF_UNIX)
@@ -72,7 +72,7 @@ class Agent:
         self.console.send(f"{self._number} {command}\n".encode())
         return self._number
 
-    def finish(self, number: int, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def finish(self, number: int, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Wait for the end of a command; its errors stand in its output."""
         marks = rb"VELUM-AGENT-BEGIN %d\r?\n(.*?)VELUM-AGENT-END %d (\d+)\r?\n" % (number, number)
         match = self.console.expect(re.compile(marks, re.DOTALL), timeout)
@@ -82,11 +82,11 @@ class Agent:
             f"command {number}", int(match[2]), output.decode(errors="replace").strip()
         )
 
-    def run(self, command: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Run a command and return its status and output."""
         return self.finish(self.start(command), timeout)
 
-    def check(self, command: str, timeout: float = 60.0) -> str:
+    def check(self, command: str, timeout: float = 240.0) -> str:
         """Return the output of a command that is to succeed.
 
         Raises:

@@ -108,7 +108,7 @@ class ApiProcess(Daemon):
                 self.stop()
                 raise
 
-    def http(self, *, host: str = "localhost", timeout: float = 30.0) -> UnixHTTP:
+    def http(self, *, host: str = "localhost", timeout: float = 120.0) -> UnixHTTP:
         """Return a new connection."""
         return UnixHTTP(self.socket, host=host, timeout=timeout)
 

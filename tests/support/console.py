@@ -77,7 +77,7 @@ class Console:
         self.output += data
         return data
 
-    def expect(self, pattern: bytes | re.Pattern[bytes], timeout: float = 20.0) -> re.Match[bytes]:
+    def expect(self, pattern: bytes | re.Pattern[bytes], timeout: float = 60.0) -> re.Match[bytes]:
         """Wait until the pattern matches what no earlier call has consumed.
 
         Args:

@@ -259,7 +259,7 @@ class Disk:
         """Return the disk's counters."""
         return self.block.counters()
 
-    def logged(self, timeout: float = 10.0) -> str:
+    def logged(self, timeout: float = 60.0) -> str:
         """Wait for a line that the disk logs."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

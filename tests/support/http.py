@@ -73,7 +73,7 @@ class UnixHTTP:
         path: str | Path,
         *,
         host: str = "localhost",
-        timeout: float = 30.0,
+        timeout: float = 120.0,
         ready: socket.socket | None = None,
     ) -> None:
         if ready is not None:

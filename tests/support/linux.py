@@ -92,7 +92,7 @@ class LinuxVm:
         """Have the next expectation begin behind what there is by now."""
         self._position = len(self.output())
 
-    def expect(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
+    def expect(self, pattern: str, timeout: float = 240.0) -> re.Match[str]:
         """Wait until the pattern matches a whole line behind the last match.
 
         Raises:

@@ -120,7 +120,7 @@ class GuestVm:
         return self
 
     def expect_event(
-        self, kind: kvm_shim.EventKind, source: str, timeout: float = 20.0
+        self, kind: kvm_shim.EventKind, source: str, timeout: float = 60.0
     ) -> kvm_shim.Event:
         """Wait for the next event and check what and whose it is.
 
@@ -158,7 +158,7 @@ class GuestVm:
         """Return how far the guest has counted on each vCPU."""
         return [self.count(index) for index in range(self.vcpus)]
 
-    def wait_for_counts_above(self, floor: list[int], timeout: float = 20.0) -> list[int]:
+    def wait_for_counts_above(self, floor: list[int], timeout: float = 60.0) -> list[int]:
         """Wait until every vCPU has counted beyond its number, and return the counts."""
         deadline = time.monotonic() + timeout
         while any(count <= low for count, low in zip(self.counts(), floor, strict=True)):

@@ -124,7 +124,7 @@ class NetMachine:
         head = self.queues[2 * pair].add(writable=segments)
         self._buffers[pair, head] = segments[0]
 
-    def receive(self, *, pair: int = 0, timeout: float = 5.0, refill: bool = True) -> Frame:
+    def receive(self, *, pair: int = 0, timeout: float = 60.0, refill: bool = True) -> Frame:
         """Return what the device received next, and give it the buffers again."""
         queue = self.queues[2 * pair]
         data = b""

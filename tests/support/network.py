@@ -168,7 +168,7 @@ class Station:
         """Put a frame on the wire."""
         self._socket.send(frame.header + frame.data)
 
-    def receive(self, timeout: float = 5.0) -> Frame:
+    def receive(self, timeout: float = 60.0) -> Frame:
         """Return the next frame that came in."""
         deadline = time.monotonic() + timeout
         while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -36,7 +36,7 @@ __all__ = [
     "vm_config",
 ]
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 """Seconds for anything to happen that takes far less; what does not happen fails there."""
 
 _T = TypeVar("_T")

@@ -111,7 +111,7 @@ class Queue:
         self._free.extend(self._chains.pop(head))
         return head, length
 
-    def wait(self, timeout: float = 5.0) -> tuple[int, int]:
+    def wait(self, timeout: float = 60.0) -> tuple[int, int]:
         """Return head and length of the next used chain."""
         deadline = time.monotonic() + timeout
         while (used := self.take()) is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 __all__ = ["wait_until"]
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     """Wait for something that can only be asked for, and takes far less than the time."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -12,7 +12,7 @@ from tests.guests.linux import linux_guest
 from tests.support.linux import LinuxVm
 from tests.support.processes import start_worker
 
-pytestmark = [pytest.mark.linux, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.linux, pytest.mark.timeout(1500)]
 
 BOOTS = 10
 SLOW = re.compile(r"hrtimer: interrupt took \d+ ns$")

@@ -157,7 +157,7 @@ def resize(worker: Worker, size: int) -> None:
     worker.call("vm.resize", {"desired_balloon": size * MIB})
     left = (MEMORY - size) * MIB
     worker_has = f"a balloon of {size} MiB"
-    eventually(lambda: worker.info().memory_actual_size == left, worker_has, timeout=120.0)
+    eventually(lambda: worker.info().memory_actual_size == left, worker_has, timeout=300.0)
 
 
 def test_balloon_while_memory_is_in_use(guest: Guest) -> None:
@@ -166,18 +166,18 @@ def test_balloon_while_memory_is_in_use(guest: Guest) -> None:
     fill = f"dd if=/dev/zero of=/mnt/file bs=1M count={FILLED}"
     agent.check("mount -t tmpfs -o size=90% tmpfs /mnt")
     agent.check("dd if=/dev/urandom of=/mnt/kept bs=1M count=8")
-    digest = agent.check("md5sum /mnt/kept", timeout=120.0)
-    agent.check(f"{fill} && rm /mnt/file", timeout=120.0)
+    digest = agent.check("md5sum /mnt/kept", timeout=300.0)
+    agent.check(f"{fill} && rm /mnt/file", timeout=300.0)
     full = resident(worker)
     assert full > FILLED
     busy = agent.start("for i in 1 2 3 4; do md5sum /mnt/kept; done")
     resize(worker, BALLOON)
     assert resident(worker) < full - 0.9 * BALLOON
-    assert set(agent.finish(busy, timeout=120.0).stdout.splitlines()) == {digest}
+    assert set(agent.finish(busy, timeout=300.0).stdout.splitlines()) == {digest}
     resize(worker, 0)
-    agent.check(fill, timeout=120.0)
+    agent.check(fill, timeout=300.0)
     assert resident(worker) > full - 0.1 * BALLOON
-    assert agent.check("md5sum /mnt/kept", timeout=120.0) == digest
+    assert agent.check("md5sum /mnt/kept", timeout=300.0) == digest
 
 
 def test_panic_is_noted(guest: Guest) -> None:

@@ -15,7 +15,7 @@ from tests.support.agent import Agent
 from tests.support.agent_vm import AgentVm, busybox
 from tests.support.processes import eventually, start_worker
 
-pytestmark = [pytest.mark.linux, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.linux, pytest.mark.timeout(1500)]
 
 MIB = 1 << 20
 SIZE = 128 * MIB
@@ -82,9 +82,9 @@ def test_discard_gives_space_back(agent: Agent, directory: Path, device: str, na
     image = directory / name
     before = used(image)
     fill = f"dd if=/dev/urandom of=/mnt/file bs=1M count={FILLED}"
-    agent.check(f"mount /dev/{device} /mnt && {fill} && sync", timeout=120.0)
+    agent.check(f"mount /dev/{device} /mnt && {fill} && sync", timeout=300.0)
     assert used(image) >= before + FILLED
-    agent.check("rm /mnt/file && sync && fstrim /mnt && umount /mnt", timeout=120.0)
+    agent.check("rm /mnt/file && sync && fstrim /mnt && umount /mnt", timeout=300.0)
     eventually(lambda: used(image) <= before + FILLED // 4, "the space")
     run("e2fsck", "-fn", str(image))
 
@@ -109,7 +109,7 @@ def test_flushed_data_survives_a_killed_worker(
         vm = AgentVm(worker.call, tmp_path, busybox(), disks=[disk])
         vm.boot()
         vm.agent.start(WRITER)
-        vm.agent.console.expect(f"durable {RECORDS}".encode(), timeout=120.0)
+        vm.agent.console.expect(f"durable {RECORDS}".encode(), timeout=300.0)
         worker.stop(signal.SIGKILL)
         while vm.agent.console.read(1.0):
             pass

@@ -12,7 +12,7 @@ import pytest
 from tests.support.linux import LinuxVm
 from tests.support.processes import start_worker
 
-pytestmark = [pytest.mark.linux, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.linux, pytest.mark.timeout(1500)]
 
 COUNT = r"VELUM-COUNT (\d+) uptime=(\S+) time=(\S+)"
 PAUSE = 5.0

@@ -15,7 +15,7 @@ from tests.support.api import ApiProcess
 from tests.support.linux import LinuxVm
 from tests.support.processes import Worker, start_worker
 
-pytestmark = [pytest.mark.linux, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.linux, pytest.mark.timeout(1500)]
 
 COUNT = r"VELUM-COUNT (\d+) .*"
 READS = {"vmm.ping", "vm.info", "vm.counters"}
