@@ -8,6 +8,7 @@ from kvm_shim.shim import Vm
 from kvm_shim.values import (
     Boot,
     BootStamp,
+    CoreScope,
     Counters,
     CpuidEntry,
     Event,
@@ -22,6 +23,7 @@ from kvm_shim.values import (
 __all__ = [
     "Boot",
     "BootStamp",
+    "CoreScope",
     "Counters",
     "CpuidEntry",
     "DebugPort",

@@ -17,6 +17,7 @@ from kvm_shim.host import DEFAULT_DEVICE
 from kvm_shim.values import (
     Boot,
     Buffer,
+    CoreScope,
     Counters,
     CpuidEntry,
     Event,
@@ -96,6 +97,13 @@ class Vm:
     def pause(self, timeout: float = 5.0) -> None:
         """Park every vCPU within `timeout` seconds, or leave all running (ETIMEDOUT)."""
         self._call(lib.kvmshim_vm_pause, round(timeout * 1000))
+
+    def schedule_cores(self, scope: CoreScope) -> None:
+        """Keep others from running beside the started vCPUs on one core of the host.
+
+        EOPNOTSUPP when its kernel cannot; ENODEV when no core has two hardware threads.
+        """
+        self._call(lib.kvmshim_vm_core_scheduling, scope)
 
     def nmi(self) -> None:
         """Inject an NMI into every vCPU."""
@@ -192,6 +200,11 @@ class Vm:
         """Set what CPUID tells, and the MSRs that a CPU has at reset."""
         array = ffi.new("kvmshim_cpuid_entry[]", list(entries))
         self._call(lib.kvmshim_vcpu_set_cpuid, index, array, len(array))
+
+    def set_affinity(self, index: int, cpus: Iterable[int]) -> None:
+        """Have a started vCPU run on these CPUs of the host alone (ENODEV: one is not there)."""
+        array = ffi.new("uint32_t[]", list(cpus))
+        self._call(lib.kvmshim_vcpu_set_affinity, index, array, len(array))
 
     def set_msrs(self, index: int, msrs: Iterable[tuple[int, int]]) -> None:
         """Set model-specific registers, given as pairs of index and value."""

@@ -10,6 +10,7 @@ __all__ = [
     "Boot",
     "BootStamp",
     "Buffer",
+    "CoreScope",
     "Counters",
     "CpuidEntry",
     "Event",
@@ -32,6 +33,19 @@ class MemoryFlag(IntFlag):
     HUGEPAGES = lib.KVMSHIM_MEMORY_HUGEPAGES
     THP = lib.KVMSHIM_MEMORY_THP
     SHARED = lib.KVMSHIM_MEMORY_SHARED
+    RESERVE = lib.KVMSHIM_MEMORY_RESERVE
+
+    @classmethod
+    def huge(cls, size: int) -> "MemoryFlag":
+        """Return the flags for huge pages of so many bytes, a power of two."""
+        return cls.HUGEPAGES | cls((size.bit_length() - 1) << lib.KVMSHIM_MEMORY_HUGE_SHIFT)
+
+
+class CoreScope(IntEnum):
+    """Who may share a core of the host with a vCPU."""
+
+    VM = lib.KVMSHIM_CORE_VM
+    VCPU = lib.KVMSHIM_CORE_VCPU
 
 
 class Space(IntEnum):

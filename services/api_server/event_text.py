@@ -12,7 +12,16 @@ from api_server.failure import failure
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.monitor import MonitorEvent, Timestamp, shown
 
-__all__ = ["COMMENT", "CONTENT_TYPE", "GREETING", "Position", "event_text", "notice_text"]
+__all__ = [
+    "COMMENT",
+    "CONTENT_TYPE",
+    "GREETING",
+    "ID_PATTERN",
+    "LAST_EVENT_ID",
+    "Position",
+    "event_text",
+    "notice_text",
+]
 
 CONTENT_TYPE: Final = "text/event-stream"
 GREETING: Final = b"retry: 1000\n\n"
@@ -22,7 +31,11 @@ COMMENT: Final = b":\n\n"
 SOURCE: Final = "velum"
 """The source of what the server has to say itself."""
 
-_ID = re.compile(r"([0-9a-f]{16})-(0|[1-9][0-9]{0,17})")
+LAST_EVENT_ID: Final = "Last-Event-ID"
+"""The header by which a client that comes back says how far it was."""
+ID_PATTERN: Final = "([0-9a-f]{16})-(0|[1-9][0-9]{0,17})"
+
+_ID = re.compile(ID_PATTERN)
 
 
 class Position(NamedTuple):
@@ -42,7 +55,7 @@ class Position(NamedTuple):
         if match is None:
             raise failure(
                 ErrorCode.INVALID_REQUEST,
-                f"Last-Event-ID {text[:80]!a} is no id of an event; without the header the "
+                f"{LAST_EVENT_ID} {text[:80]!a} is no id of an event; without the header the "
                 "stream begins with the next event",
             )
         return cls(match[1], int(match[2]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import falcon
 
-from api_server.event_text import CONTENT_TYPE, GREETING, Position
+from api_server.event_text import CONTENT_TYPE, GREETING, LAST_EVENT_ID, Position
 from api_server.failure import failure
 from api_server.stream_reader import Reader
 from api_server.streams import MAX_READERS
@@ -43,7 +43,7 @@ def answer_events(req: Request, resp: falcon.Response, services: Services) -> No
         )
     with services.turns.take(worker):
         start = services.peers.call(worker, Operation.VMM_EVENTS, EventsQuery(), timeout=_TIMEOUT)
-    position = _position(req.get_header("Last-Event-ID"), start)
+    position = _position(req.get_header(LAST_EVENT_ID), start)
     resp.content_type = CONTENT_TYPE
     resp.set_header("Cache-Control", "no-store")
     if req.method == "HEAD":
@@ -73,6 +73,6 @@ def _position(last: str | None, start: EventBatch) -> Position:
     if position.epoch == newest.epoch and position.seq > newest.seq:
         raise failure(
             ErrorCode.INVALID_REQUEST,
-            f"Last-Event-ID {position} has not happened; the newest event is {newest}",
+            f"{LAST_EVENT_ID} {position} has not happened; the newest event is {newest}",
         )
     return position

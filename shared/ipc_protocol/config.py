@@ -9,6 +9,7 @@ refused by name.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -29,6 +30,8 @@ from ipc_protocol.config_devices import (
 )
 
 __all__ = [
+    "CoreScheduling",
+    "CpuAffinity",
     "CpuTopology",
     "CpusConfig",
     "MemoryConfig",
@@ -57,6 +60,26 @@ class CpuTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     packages: VcpuCount
 
 
+class CpuAffinity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The host's CPUs that one vCPU may run on."""
+
+    vcpu: Annotated[int, Meta(ge=0, le=253)]
+    host_cpus: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=65535)], ...], Meta(min_length=1, max_length=4096)
+    ]
+
+
+class CoreScheduling(StrEnum):
+    """Who may run on the other hardware threads of a core while a vCPU runs on one."""
+
+    VM = "Vm"
+    """The vCPUs of the same VM."""
+    VCPU = "Vcpu"
+    """Nobody."""
+    OFF = "Off"
+    """Whoever the host puts there."""
+
+
 class CpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The vCPUs."""
 
@@ -67,6 +90,12 @@ class CpusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topology: CpuTopology | None = None
     max_phys_bits: Annotated[int, Meta(ge=32, le=52)] = 46
     """Upper bound of the guest's physical address width."""
+    affinity: Annotated[tuple[CpuAffinity, ...], Meta(max_length=254)] = ()
+    """Of the vCPUs that are not named, any CPU."""
+    nested: bool = True
+    """Let the guest run guests of its own, where the host's KVM can."""
+    core_scheduling: CoreScheduling = CoreScheduling.VM
+    """Where the host's kernel cannot do it the VM runs without, and the log says so."""
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +107,11 @@ class MemoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shared: bool = False
     """On memfds, so that other processes can map it too."""
     hugepages: bool = False
+    hugepage_size: Annotated[int, Meta(ge=2 * MIB)] | None = None
+    """Bytes, with ``hugepages``; the host's default size when not given."""
     prefault: bool = False
+    reserve: bool = False
+    """Have the host set the pages aside at boot, so that none can be missing later."""
     thp: bool = True
 
 

@@ -9,14 +9,18 @@ key with an empty value (``file=``) counts as not given.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeVar
 
 __all__ = ["OptionError", "Options", "parse"]
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 _TOGGLES: Final = {"on": True, "true": True, "off": False, "false": False}
 _SUFFIXES: Final = {"K": 10, "M": 20, "G": 30}
 _INTEGER_LIMIT: Final = 1 << 63
 _DIGITS_LIMIT: Final = 20
+_RANGE_LIMIT: Final = 1 << 16
 
 
 class OptionError(ValueError):
@@ -77,6 +81,31 @@ class Options:
             raise OptionError(f"{key}={text}: expected {expected}")
         return [_integer(key, part, expected, text) for part in parts]
 
+    def choice(self, key: str, kind: type[_Choice]) -> _Choice | None:
+        """Return a name, which may be written as in JSON or as options mostly are."""
+        text = self._values.get(key)
+        if text is None:
+            return None
+        name = text.lower().replace("-", "").replace("_", "")
+        for each in kind:
+            if each.value.lower() == name:
+                return each
+        raise OptionError(f"{key}={text}: expected one of {', '.join(kind)}")
+
+    def tuples(self, key: str) -> list[tuple[int, list[int]]] | None:
+        """Return a value such as ``[0@[1,3],1@[4-7]]``: numbers, and a list of numbers for each."""
+        text = self._values.get(key)
+        if text is None:
+            return None
+        expected = "numbers with lists such as [0@[1,3],1@[4-7]]"
+        if not (text.startswith("[") and text.endswith("]")):
+            raise OptionError(f"{key}={text}: expected {expected}")
+        pairs = (part.partition("@") for part in _split(text[1:-1]))
+        return [
+            (_integer(key, number, expected, text), _numbers(key, members, expected, text))
+            for number, _, members in pairs
+        ]
+
 
 def parse(text: str, *, keys: Collection[str] = (), flags: Collection[str] = ()) -> Options:
     """Split an option into its keys and values.
@@ -130,6 +159,21 @@ def _split(text: str) -> list[str]:
     if quoted or depth:
         raise OptionError(f"{'a quote' if quoted else 'a bracket'} is not closed in {text!r}")
     return parts if text else []
+
+
+def _numbers(key: str, members: str, expected: str, shown: str) -> list[int]:
+    """Read a list of numbers and ranges."""
+    if not (members.startswith("[") and members.endswith("]")):
+        raise OptionError(f"{key}={shown}: expected {expected}")
+    numbers: list[int] = []
+    for part in members[1:-1].split(","):
+        first, dash, last = part.partition("-")
+        start = _integer(key, first, expected, shown)
+        end = _integer(key, last, expected, shown) if dash else start
+        if not start <= end < start + _RANGE_LIMIT:
+            raise OptionError(f"{key}={shown}: {part} is no range from low to high")
+        numbers += range(start, end + 1)
+    return numbers
 
 
 def _integer(key: str, digits: str, expected: str, shown: str | None = None) -> int:

@@ -48,19 +48,7 @@ _BUCKET_KEYS: Final = ("size", "one_time_burst", "refill_time")
 
 
 def _choice(kind: type[StrEnum]) -> Reader:
-    """Make a reader of a name, which may be written as in JSON or as options mostly are."""
-    names = {each.value.lower(): each for each in kind}
-
-    def read(options: Options, key: str) -> object:
-        text = options.text(key)
-        if text is None:
-            return None
-        name = text.lower().replace("-", "").replace("_", "")
-        if name not in names:
-            raise OptionError(f"{key}={text}: expected one of {', '.join(kind)}")
-        return names[name]
-
-    return read
+    return lambda options, key: options.choice(key, kind)
 
 
 _PCI: Final[Mapping[str, Reader]] = {

@@ -12,12 +12,26 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from ipc_protocol import options_devices as devices
-from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config import (
+    CoreScheduling,
+    CpuAffinity,
+    CpusConfig,
+    CpuTopology,
+    MemoryConfig,
+    PayloadConfig,
+    VmConfig,
+)
 from ipc_protocol.options import parse
 
 __all__ = ["DEVICES", "MACHINE", "VmOption", "make_config", "parse_cpus", "parse_memory"]
 
 _DEFAULTS: Final = VmConfig(PayloadConfig())
+_CPUS: Final = (
+    *("boot", "max", "topology", "max_phys_bits"),
+    *("affinity", "nested", "core_scheduling"),
+)
+_SIZES: Final = ("size", "hugepage_size")
+_SWITCHES: Final = ("mergeable", "shared", "hugepages", "prefault", "reserve", "thp")
 _PAYLOAD: Final = ("kernel", "initramfs", "cmdline")
 
 _Part = TypeVar("_Part", bound=msgspec.Struct)
@@ -39,24 +53,30 @@ class VmOption(NamedTuple):
 
 def parse_cpus(text: str) -> CpusConfig:
     """Read the value of ``--cpus``."""
-    options = parse(text, keys=("boot", "max", "topology", "max_phys_bits"))
+    options = parse(text, keys=_CPUS)
     boot = options.integer("boot")
     most = options.integer("max")
     topology = options.integers("topology", count=4)
+    affinity = options.tuples("affinity")
     given = {
         "boot_vcpus": boot,
         "max_vcpus": boot if most is None else most,
         "max_phys_bits": options.integer("max_phys_bits"),
         "topology": None if topology is None else CpuTopology(*topology),
+        "affinity": affinity and tuple(CpuAffinity(vcpu, tuple(cpus)) for vcpu, cpus in affinity),
+        "nested": options.toggle("nested"),
+        "core_scheduling": options.choice("core_scheduling", CoreScheduling),
     }
     return _with(_DEFAULTS.cpus, given)
 
 
 def parse_memory(text: str) -> MemoryConfig:
     """Read the value of ``--memory``."""
-    switches = ("mergeable", "shared", "hugepages", "prefault", "thp")
-    options = parse(text, keys=("size", *switches))
-    given = {"size": options.size("size"), **{name: options.toggle(name) for name in switches}}
+    options = parse(text, keys=(*_SIZES, *_SWITCHES))
+    given = {
+        **{name: options.size(name) for name in _SIZES},
+        **{name: options.toggle(name) for name in _SWITCHES},
+    }
     return _with(_DEFAULTS.memory, given)
 
 
@@ -90,15 +110,17 @@ MACHINE: Final = (
         "--cpus",
         "cpus",
         parse_cpus,
-        "boot=N[,max=N][,topology=T:C:D:P][,max_phys_bits=N]",
-        "vCPUs; the topology is threads per core, cores per die, dies per package, packages",
+        "boot=N[,max=N][,topology=T:C:D:P][,affinity=[0@[1,2],1@[3-5]]][,...]",
+        "vCPUs; the topology is threads per core, cores per die, dies per package, packages, the "
+        "affinity of each vCPU the host's CPUs it may run on; also max_phys_bits=N, nested=off, "
+        "core_scheduling=vm|vcpu|off",
     ),
     VmOption(
         "--memory",
         "memory",
         parse_memory,
-        "size=N[K|M|G][,shared=on][,hugepages=on][,prefault=on][,thp=off]",
-        "RAM (default: size=512M)",
+        "size=N[K|M|G][,shared=on][,hugepages=on][,prefault=on][,...]",
+        "RAM (default: size=512M); also hugepage_size=1G, reserve=on, thp=off",
     ),
 )
 """What the VM is and what it starts with."""

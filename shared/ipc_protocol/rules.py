@@ -74,15 +74,38 @@ def _memory(fields: Fields) -> Iterator[FieldError]:
         )
     if size is None:
         return
-    if fields.get("/memory/hugepages") and size % _HUGE_PAGE:
-        yield FieldError(
-            "/memory/size", f"must be a multiple of {_HUGE_PAGE} with hugepages, not {size}"
-        )
+    page = fields.get("/memory/hugepage_size") or _HUGE_PAGE
+    if fields.get("/memory/hugepages") and size % page:
+        yield FieldError("/memory/size", f"must be a multiple of {page} with hugepages, not {size}")
     if bits is not None and size >> bits:
         yield FieldError(
             "/memory/size",
             f"must fit into max_phys_bits of physical addresses: {size} needs more than {bits}",
         )
+
+
+def _huge_pages(fields: Fields) -> Iterator[FieldError]:
+    size = fields.get("/memory/hugepage_size")
+    if size is None:
+        return
+    if size & (size - 1):
+        yield FieldError("/memory/hugepage_size", f"must be a power of two, not {size}")
+    if fields.get("/memory/hugepages") is False:
+        yield FieldError("/memory/hugepage_size", "must not be given without hugepages")
+
+
+def _affinity(fields: Fields) -> Iterator[FieldError]:
+    most = fields.get("/cpus/max_vcpus")
+    first: dict[int, str] = {}
+    for index in range(len(fields.get("/cpus/affinity") or ())):
+        pointer = f"/cpus/affinity/{index}/vcpu"
+        vcpu = fields.get(pointer)
+        if vcpu is None:
+            continue
+        if most is not None and vcpu >= most:
+            yield FieldError(pointer, f"must be below max_vcpus, which is {most}, not {vcpu}")
+        if first.setdefault(vcpu, pointer) != pointer:
+            yield FieldError(pointer, f"is named before, at {first[vcpu]}: {vcpu}")
 
 
 def _payload(fields: Fields) -> Iterator[FieldError]:
@@ -115,4 +138,13 @@ def _sockets(fields: Fields) -> Iterator[FieldError]:
             yield FieldError(pointer, ex.error.message)
 
 
-RULES: Final[tuple[Rule, ...]] = (_vcpus, _topology, _memory, _payload, _terminals, _sockets)
+RULES: Final[tuple[Rule, ...]] = (
+    _vcpus,
+    _topology,
+    _affinity,
+    _memory,
+    _huge_pages,
+    _payload,
+    _terminals,
+    _sockets,
+)

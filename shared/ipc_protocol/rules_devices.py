@@ -197,6 +197,19 @@ def _image_types(fields: Fields) -> Iterator[FieldError]:
             )
 
 
+# ---- memory ------------------------------------------------------------------
+
+
+def _shared_reserve(fields: Fields) -> Iterator[FieldError]:
+    shared, huge = fields.get("/memory/shared"), fields.get("/memory/hugepages", True)
+    if fields.get("/memory/reserve") and shared and not huge:
+        yield FieldError(
+            "/memory/reserve",
+            "is not possible for shared memory, of which Linux reserves only huge pages: "
+            "prefault it, or leave it out",
+        )
+
+
 # ---- network -----------------------------------------------------------------
 
 
@@ -300,5 +313,5 @@ RULES: Final[tuple[Rule, ...]] = (
 )
 CLASHES: Final[tuple[Rule, ...]] = (_unique_ids,)
 """Rules about ids that are taken, which have an error code of their own."""
-GAPS: Final[tuple[Rule, ...]] = (_image_types,)
+GAPS: Final[tuple[Rule, ...]] = (_image_types, _shared_reserve)
 """Rules about values that are right but not built yet."""

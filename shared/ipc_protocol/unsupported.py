@@ -73,7 +73,6 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
         "hotplug_method": _default(unbuilt.HotplugMethod, "Acpi", _HOTPLUG),
         "hotplug_size": Unsupported(unbuilt.Size, (None, 0), _HOTPLUG),
         "hotplugged_size": Unsupported(unbuilt.Size, (None, 0), _HOTPLUG),
-        "hugepage_size": _absent(unbuilt.Size, "choice of a huge page's size but the host's own"),
         "zones": _empty(unbuilt.MemoryZoneConfig, "memory zone"),
     },
     "payload": {

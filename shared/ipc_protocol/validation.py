@@ -215,6 +215,9 @@ class _Walk:
             reason = f"must have at most {kind.max_length} elements, not {len(value)}"
             self.invalid.append(FieldError(pointer, reason))
             return None
+        if len(value) < (kind.min_length or 0):
+            self.invalid.append(FieldError(pointer, "must not be empty"))
+            return None
         self._sound[pointer] = value
         return [
             self.value(each, kind.item_type, f"{pointer}/{index}", others)

@@ -90,8 +90,13 @@ int kvmshim_vm_nmi(kvmshim_vm *vm, kvmshim_error *err);
 enum {
     KVMSHIM_MEMORY_HUGEPAGES = 1, /* MFD_HUGETLB with the host's default huge page */
     KVMSHIM_MEMORY_THP = 2,       /* madvise(MADV_HUGEPAGE) */
-    KVMSHIM_MEMORY_SHARED = 4     /* on a memfd, for processes that are to map it too */
+    KVMSHIM_MEMORY_SHARED = 4,    /* on a memfd, for processes that are to map it too */
+    KVMSHIM_MEMORY_RESERVE = 8    /* have the host set the pages aside now: -ENOMEM */
 };
+
+/* In the flags with _HUGEPAGES: the binary logarithm of the huge page's size in bytes, for
+ * another than the host's default; -ENODEV when the host does not have it. */
+enum { KVMSHIM_MEMORY_HUGE_SHIFT = 26 };
 
 /*
  * Add `size` bytes (a multiple of 4096) of RAM at `gpa`, never merged by KSM, with a KVM
@@ -193,6 +198,23 @@ int kvmshim_vcpu_enter_pvh(kvmshim_vm *vm, uint32_t index, const kvmshim_boot *b
 /* The VM must be paused (or not started) for these. */
 int kvmshim_vcpu_registers(kvmshim_vm *vm, uint32_t index, kvmshim_registers *regs,
                            kvmshim_error *err);
+
+/* ---- where vCPUs run --------------------------------------------------- */
+
+enum {
+    KVMSHIM_CORE_VM = 1,  /* the vCPUs of this VM may share a core of the host */
+    KVMSHIM_CORE_VCPU = 2 /* each vCPU has a core of the host to itself while it runs */
+};
+
+/* Keep the host from running anything else beside the vCPUs' threads on one core (core
+ * scheduling). After kvmshim_vm_start(). -EOPNOTSUPP when the kernel cannot, -ENODEV when no
+ * core has more than one hardware thread, so that there is nothing to keep away. */
+int kvmshim_vm_core_scheduling(kvmshim_vm *vm, int scope, kvmshim_error *err);
+
+/* Have one vCPU's thread run on these CPUs of the host alone. After kvmshim_vm_start().
+ * -ENODEV when one of them is not there for us. */
+int kvmshim_vcpu_set_affinity(kvmshim_vm *vm, uint32_t index, const uint32_t *cpus,
+                              uint32_t count, kvmshim_error *err);
 
 /* ---- saved state ------------------------------------------------------- */
 

@@ -21,6 +21,7 @@
 #include "error.h"
 #include "event.h"
 #include "kvm.h"
+#include "thread.h"
 #include "vm.h"
 
 /* A vCPU thread's deepest stack is a device op and an event with its registers. */
@@ -166,14 +167,14 @@ int control_require_stopped(kvmshim_vm *vm, kvmshim_error *err)
 }
 
 /* The lock is held. */
-static int start_thread(struct vcpu *vcpu, const pthread_attr_t *attributes)
+static int start_thread(struct vcpu *vcpu)
 {
     char name[16];
     int ret;
 
-    ret = pthread_create(&vcpu->thread, attributes, vcpu_thread, vcpu);
-    if (ret != 0)
-        return -ret;
+    ret = thread_create(&vcpu->thread, STACK_SIZE, vcpu_thread, vcpu);
+    if (ret < 0)
+        return ret;
     vcpu->vm->control.threads++;
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
     pthread_setname_np(vcpu->thread, name);
@@ -184,18 +185,10 @@ int kvmshim_vm_start(kvmshim_vm *vm, kvmshim_error *err)
 {
     struct run_control *control = &vm->control;
     uint32_t count = atomic_load(&vm->vcpu_count);
-    pthread_attr_t attributes;
-    sigset_t all, before;
     int ret = 0;
 
     if (count == 0)
         return error_set(err, -EINVAL, "start a VM without vCPUs");
-    if (pthread_attr_init(&attributes) != 0)
-        return error_set(err, -ENOMEM, "thread attributes");
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    /* A new thread has the signal mask of its creator: the process's signals are not ours. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&control->lock);
     if (control->state != RUN_NEW || control->stopping) {
         ret = error_set(err, -EALREADY, "start the VM");
@@ -203,7 +196,7 @@ int kvmshim_vm_start(kvmshim_vm *vm, kvmshim_error *err)
     }
     control->state = RUN_PAUSED;
     for (uint32_t i = 0; i < count && ret == 0; i++) {
-        ret = start_thread(vm->vcpus[i], &attributes);
+        ret = start_thread(vm->vcpus[i]);
         if (ret < 0)
             error_set(err, ret, "start the thread of vCPU %u", i);
     }
@@ -211,8 +204,6 @@ int kvmshim_vm_start(kvmshim_vm *vm, kvmshim_error *err)
         pthread_cond_wait(&control->changed, &control->lock);
 out:
     pthread_mutex_unlock(&control->lock);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     /* Threads of a start that failed half way stay parked until the VM is destroyed. */
     return ret;
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "thread.h"
 
 enum { BATCH = 16 };
 
@@ -122,24 +123,6 @@ static void io_thread_close(struct io_thread *thread)
 }
 
 /* A new thread has its creator's signal mask: the process's signals are none of its business. */
-static int io_thread_create(struct io_thread *thread)
-{
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    int rc;
-
-    rc = pthread_attr_init(&attributes);
-    if (rc != 0)
-        return -rc;
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread->thread, &attributes, io_thread_main, thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return -rc;
-}
-
 int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *err)
 {
     pthread_condattr_t attributes;
@@ -157,7 +140,7 @@ int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *e
     thread->stopping = false;
     thread->holding = true;
     atomic_store(&thread->attention, true);
-    rc = io_thread_create(thread);
+    rc = thread_create(&thread->thread, STACK_SIZE, io_thread_main, thread);
     if (rc < 0) {
         io_thread_close(thread);
         return error_set(err, rc, "start a device's thread");

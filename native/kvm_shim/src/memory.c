@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
+#include <linux/memfd.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,10 @@
 
 #define PAGE UINT64_C(4096)
 #define HUGE_PAGE UINT64_C(0x200000)
+
+/* memfd_create() has the size of a huge page at the same place as our flags have it. */
+#define HUGE_SIZE_MASK (63u << MFD_HUGE_SHIFT)
+_Static_assert((int)KVMSHIM_MEMORY_HUGE_SHIFT == MFD_HUGE_SHIFT, "flags are passed on");
 
 _Static_assert(sizeof(struct kvm_userspace_memory_region) == 32, "KVM_SET_USER_MEMORY_REGION");
 
@@ -197,7 +202,7 @@ static int memfd_open(struct memory_slot *slot, uint32_t flags, kvmshim_error *e
     struct stat status;
 
     if (flags & KVMSHIM_MEMORY_HUGEPAGES)
-        memfd_flags |= MFD_HUGETLB;
+        memfd_flags |= MFD_HUGETLB | (flags & HUGE_SIZE_MASK);
     slot->fd = memfd_create("guest-ram", memfd_flags);
     if (slot->fd < 0)
         return error_set(err, -errno, "memfd_create for guest RAM");
@@ -220,16 +225,17 @@ static int memfd_open(struct memory_slot *slot, uint32_t flags, kvmshim_error *e
  */
 static int map_aligned(struct memory_slot *slot, int sharing, int fd, kvmshim_error *err)
 {
-    const uint64_t reserved = slot->size + HUGE_PAGE;
+    const uint64_t unit = slot->grain > HUGE_PAGE ? slot->grain : HUGE_PAGE;
+    const uint64_t reserved = slot->size + unit;
     uint64_t head;
     uint8_t *start;
 
     start = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED)
         return error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest memory", slot->size);
-    head = (slot->gpa - (uintptr_t)start) % HUGE_PAGE;
+    head = (slot->gpa - (uintptr_t)start) % unit;
     if (mmap(start + head, slot->size, PROT_READ | PROT_WRITE,
-             sharing | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+             sharing | MAP_FIXED, fd, 0) == MAP_FAILED) {
         int ret = error_set(err, -errno, "map 0x%" PRIx64 " bytes of guest memory", slot->size);
 
         munmap(start, reserved);
@@ -237,7 +243,7 @@ static int map_aligned(struct memory_slot *slot, int sharing, int fd, kvmshim_er
     }
     if (head != 0)
         munmap(start, head);
-    munmap(start + head + slot->size, HUGE_PAGE - head);
+    munmap(start + head + slot->size, unit - head);
     slot->host = start + head;
     return 0;
 }
@@ -261,15 +267,19 @@ static int keep_private(const struct memory_slot *slot, kvmshim_error *err)
 static int slot_map(struct memory_slot *slot, uint32_t flags, kvmshim_error *err)
 {
     int sharing = MAP_PRIVATE | MAP_ANONYMOUS;
+    int reserving = 0;
     int ret;
 
+    /* Without a reservation the host may promise more than it has, as most hosts do. */
+    if (!(flags & KVMSHIM_MEMORY_RESERVE))
+        reserving = MAP_NORESERVE;
     if (flags & (KVMSHIM_MEMORY_SHARED | KVMSHIM_MEMORY_HUGEPAGES)) {
         sharing = MAP_SHARED;
         ret = memfd_open(slot, flags, err);
         if (ret < 0)
             return ret;
     }
-    ret = map_aligned(slot, sharing, slot->fd, err);
+    ret = map_aligned(slot, sharing | reserving, slot->fd, err);
     if (ret == 0)
         ret = keep_private(slot, err);
     if (ret < 0)
@@ -327,8 +337,8 @@ static int slot_add(kvmshim_vm *vm, const struct memory_slot *slot, kvmshim_erro
 int kvmshim_memory_add(kvmshim_vm *vm, uint64_t gpa, uint64_t size, uint32_t flags,
                        kvmshim_error *err)
 {
-    const uint32_t known =
-        KVMSHIM_MEMORY_HUGEPAGES | KVMSHIM_MEMORY_THP | KVMSHIM_MEMORY_SHARED;
+    const uint32_t known = KVMSHIM_MEMORY_HUGEPAGES | KVMSHIM_MEMORY_THP | KVMSHIM_MEMORY_SHARED |
+                           KVMSHIM_MEMORY_RESERVE | HUGE_SIZE_MASK;
     struct memory_slot slot = {.gpa = gpa, .size = size, .fd = -1, .grain = PAGE};
     int ret = check_slot(vm, &slot, err);
 
@@ -352,7 +362,7 @@ int memory_map_file(kvmshim_vm *vm, uint64_t gpa, uint64_t size, int fd, bool co
 
     if (ret < 0)
         return ret;
-    ret = map_aligned(&slot, copy_on_write ? MAP_PRIVATE : MAP_SHARED, fd, err);
+    ret = map_aligned(&slot, (copy_on_write ? MAP_PRIVATE : MAP_SHARED) | MAP_NORESERVE, fd, err);
     if (ret == 0)
         ret = keep_private(&slot, err);
     if (ret == 0)

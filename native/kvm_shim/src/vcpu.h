@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "bus_table.h"
 #include "kvm_shim.h"
@@ -30,6 +31,7 @@ struct vcpu {
     struct vcpu_counters counters;
     /* The rest is guarded by the run control's lock. */
     pthread_t thread;
+    pid_t tid; /* the kernel's number of it; there once it has parked */
     bool parked;
     bool nmi; /* to be injected by the thread itself */
 };

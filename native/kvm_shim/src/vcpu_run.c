@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "control.h"
 #include "device.h"
@@ -186,6 +187,7 @@ void *vcpu_thread(void *argument)
 {
     struct vcpu *vcpu = argument;
 
+    vcpu->tid = gettid();
     atomic_store(&vcpu->reader.thread, pthread_self());
     if (control_wait_turn(vcpu)) {
         atomic_store(&vcpu->counters.first_run_ns, machine_now_ns());

@@ -14,10 +14,11 @@
 #include "vm.h"
 
 #define STATE_KIND "vcpu"
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
+#define MSR_FEATURE_CONTROL 0x3au
 #define MSR_TSC_DEADLINE 0x6e0u
 
-/* Followed by the XSAVE area, then by the MSRs. */
+/* Followed by the XSAVE area, the state of the guest's own guest, and the MSRs. */
 struct vcpu_state {
     struct kvm_regs regs;
     struct kvm_sregs2 sregs;
@@ -28,7 +29,9 @@ struct vcpu_state {
     struct kvm_mp_state mp_state;
     uint32_t tsc_khz; /* 0: this KVM cannot tell */
     uint32_t xsave_size;
+    uint32_t nested_size; /* 0: this KVM nests nothing */
     uint32_t msr_count;
+    uint32_t reserved;
 };
 
 _Static_assert(sizeof(struct kvm_sregs2) == 320, "saved format");
@@ -36,7 +39,8 @@ _Static_assert(sizeof(struct kvm_xcrs) == 392, "saved format");
 _Static_assert(sizeof(struct kvm_debugregs) == 128, "saved format");
 _Static_assert(sizeof(struct kvm_vcpu_events) == 64, "saved format");
 _Static_assert(sizeof(struct kvm_mp_state) == 4, "saved format");
-_Static_assert(sizeof(struct vcpu_state) == 2088, "saved format");
+_Static_assert(sizeof(struct vcpu_state) == 2096, "saved format");
+_Static_assert(sizeof(struct kvm_nested_state) == 128, "saved format");
 /* A kernel without SREGS2 gives the same fields up to the PDPTRs' flag. */
 _Static_assert(offsetof(struct kvm_sregs2, flags) == offsetof(struct kvm_sregs, interrupt_bitmap),
                "sregs is a prefix of sregs2");
@@ -44,6 +48,7 @@ _Static_assert(offsetof(struct kvm_sregs2, flags) == offsetof(struct kvm_sregs, 
 struct snapshot {
     struct vcpu_state state;
     uint8_t *xsave;
+    struct kvm_nested_state *nested;
     struct kvm_msr_entry *msrs;
 };
 
@@ -51,8 +56,9 @@ static int snapshot_allocate(const kvmshim_vm *vm, struct snapshot *snapshot, kv
 {
     memset(snapshot, 0, sizeof(*snapshot));
     snapshot->xsave = calloc(1, vm->xsave_size);
+    snapshot->nested = calloc(1, sizeof(*snapshot->nested) + vm->nested_size);
     snapshot->msrs = calloc(MSRS_MAX, sizeof(*snapshot->msrs));
-    if (snapshot->xsave == NULL || snapshot->msrs == NULL)
+    if (snapshot->xsave == NULL || snapshot->nested == NULL || snapshot->msrs == NULL)
         return error_set(err, -ENOMEM, "allocate a vCPU state");
     return 0;
 }
@@ -60,6 +66,7 @@ static int snapshot_allocate(const kvmshim_vm *vm, struct snapshot *snapshot, kv
 static void snapshot_free(struct snapshot *snapshot)
 {
     free(snapshot->xsave);
+    free(snapshot->nested);
     free(snapshot->msrs);
 }
 
@@ -108,6 +115,41 @@ static int set_sregs(const struct vcpu *vcpu, struct kvm_sregs2 *sregs2, kvmshim
     return run_steps(vcpu, &old, 1, err);
 }
 
+static int get_nested(const struct vcpu *vcpu, struct snapshot *to, kvmshim_error *err)
+{
+    const struct step get = {KVM_GET_NESTED_STATE, "KVM_GET_NESTED_STATE", to->nested};
+    int ret;
+
+    to->state.nested_size = 0;
+    if (vcpu->vm->nested_size == 0)
+        return 0;
+    to->nested->size = vcpu->vm->nested_size;
+    ret = run_steps(vcpu, &get, 1, err);
+    if (ret == 0)
+        to->state.nested_size = to->nested->size;
+    return ret;
+}
+
+/*
+ * KVM takes the state of a nested guest only from a vCPU that may have one: with VMX that
+ * is the feature control MSR's business, with SVM that of EFER, which sregs hold.
+ */
+static int set_nested(const struct vcpu *vcpu, const struct snapshot *from, kvmshim_error *err)
+{
+    const struct step set = {KVM_SET_NESTED_STATE, "KVM_SET_NESTED_STATE", from->nested};
+    const struct kvm_msr_entry *msrs = from->msrs;
+
+    if (from->state.nested_size == 0)
+        return 0;
+    for (uint32_t i = 0; i < from->state.msr_count; i++) {
+        int ret = msrs[i].index == MSR_FEATURE_CONTROL ? msr_write(vcpu->fd, msrs + i, 1, err) : 0;
+
+        if (ret < 0)
+            return ret;
+    }
+    return run_steps(vcpu, &set, 1, err);
+}
+
 /*
  * mp_state comes first, because asking for it makes KVM act on a pending INIT or SIPI,
  * which changes registers and the LAPIC. Reading the LAPIC folds in the interrupts that
@@ -132,6 +174,9 @@ static int read_state(const struct vcpu *vcpu, struct snapshot *to, kvmshim_erro
     if (ret < 0)
         return ret;
     ret = get_sregs(vcpu, &state->sregs, err);
+    if (ret < 0)
+        return ret;
+    ret = get_nested(vcpu, to, err);
     if (ret < 0)
         return ret;
     ret = msr_read_all(vcpu->vm->kvm_fd, vcpu->fd, to->msrs, err);
@@ -179,11 +224,11 @@ static int set_tsc_khz(const struct vcpu *vcpu, uint32_t khz, kvmshim_error *err
 }
 
 /*
- * sregs before the LAPIC: the APIC base says whether it is on and in which mode its
- * registers are laid out. xcrs before xsave: they enable the components that it holds.
- * The LAPIC before the MSRs, of which one is its timer. mp_state after the LAPIC, which
- * setting it would disturb otherwise, and the events last, so that nothing set here can
- * drop or replace what is pending.
+ * sregs before the nested state (see there) and before the LAPIC: the APIC base says whether
+ * it is on and in which mode its registers are laid out. xcrs before xsave: they enable the
+ * components that it holds. The LAPIC before the MSRs, of which one is its timer. mp_state
+ * after the LAPIC, which setting it would disturb otherwise, and the events last, so that
+ * nothing set here can drop or replace what is pending.
  */
 static int write_state(const struct vcpu *vcpu, struct snapshot *from, kvmshim_error *err)
 {
@@ -207,6 +252,9 @@ static int write_state(const struct vcpu *vcpu, struct snapshot *from, kvmshim_e
     ret = set_sregs(vcpu, &state->sregs, err);
     if (ret < 0)
         return ret;
+    ret = set_nested(vcpu, from, err);
+    if (ret < 0)
+        return ret;
     if (state->xcrs.nr_xcrs != 0) { /* none on a CPU without XSAVE, and none are taken */
         ret = run_steps(vcpu, &xcrs, 1, err);
         if (ret < 0)
@@ -223,7 +271,7 @@ static int write_state(const struct vcpu *vcpu, struct snapshot *from, kvmshim_e
 
 static uint64_t payload_length(const struct vcpu_state *state)
 {
-    return sizeof(*state) + state->xsave_size +
+    return sizeof(*state) + state->xsave_size + state->nested_size +
            (uint64_t)state->msr_count * sizeof(struct kvm_msr_entry);
 }
 
@@ -251,6 +299,8 @@ int kvmshim_vcpu_save(kvmshim_vm *vm, uint32_t index, void *data, uint64_t capac
     at += sizeof(snapshot.state);
     memcpy(at, snapshot.xsave, snapshot.state.xsave_size);
     at += snapshot.state.xsave_size;
+    memcpy(at, snapshot.nested, snapshot.state.nested_size);
+    at += snapshot.state.nested_size;
     memcpy(at, snapshot.msrs, snapshot.state.msr_count * sizeof(*snapshot.msrs));
     blob_finish(data, STATE_KIND, STATE_VERSION, payload_length(&snapshot.state));
 out:
@@ -267,15 +317,23 @@ static int parse(const kvmshim_vm *vm, const uint8_t *payload, uint64_t length,
         return error_set(err, -EINVAL, "vcpu state of %" PRIu64 " bytes", length);
     memcpy(state, payload, sizeof(*state));
     /* A smaller area is one of a host with fewer features; KVM takes the rest as initial. */
-    if (state->xsave_size > vm->xsave_size || state->msr_count > MSRS_MAX)
-        return error_set(err, -EINVAL, "vcpu state with %u bytes of XSAVE and %u MSRs",
-                         state->xsave_size, state->msr_count);
+    if (state->xsave_size > vm->xsave_size || state->nested_size > vm->nested_size ||
+        state->msr_count > MSRS_MAX)
+        return error_set(err, -EINVAL,
+                         "vcpu state with %u bytes of XSAVE, %u of a nested guest and %u MSRs",
+                         state->xsave_size, state->nested_size, state->msr_count);
     if (length != payload_length(state))
         return error_set(err, -EINVAL, "vcpu state of %" PRIu64 " bytes, not %" PRIu64, length,
                          payload_length(state));
-    memcpy(to->xsave, payload + sizeof(*state), state->xsave_size);
-    memcpy(to->msrs, payload + sizeof(*state) + state->xsave_size,
-           state->msr_count * sizeof(*to->msrs));
+    payload += sizeof(*state);
+    memcpy(to->xsave, payload, state->xsave_size);
+    payload += state->xsave_size;
+    memcpy(to->nested, payload, state->nested_size);
+    if (state->nested_size != 0 && to->nested->size != state->nested_size)
+        return error_set(err, -EINVAL, "vcpu state with %u bytes of a nested guest, not %u",
+                         to->nested->size, state->nested_size);
+    payload += state->nested_size;
+    memcpy(to->msrs, payload, state->msr_count * sizeof(*to->msrs));
     return 0;
 }
 

@@ -42,6 +42,7 @@ static int set_up_kvm(kvmshim_vm *vm, kvmshim_error *err)
     vm->has_xsave2 = xsave_size >= XSAVE_SIZE;
     vm->xsave_size = vm->has_xsave2 ? xsave_size : XSAVE_SIZE;
     vm->has_sregs2 = kvm_capability(vm->vm_fd, KVM_CAP_SREGS2) != 0;
+    vm->nested_size = kvm_capability(vm->vm_fd, KVM_CAP_NESTED_STATE);
     return 0;
 }
 

@@ -25,6 +25,7 @@ struct kvmshim_vm {
     uint32_t xsave_size; /* of KVM_GET_XSAVE2; 4096 when the kernel has only KVM_GET_XSAVE */
     bool has_xsave2;
     bool has_sregs2;
+    uint32_t nested_size; /* of KVM_GET_NESTED_STATE; 0 when this KVM nests nothing */
     struct memory memory;
     struct irq_routes irq;
     struct bus bus;

@@ -123,8 +123,8 @@ def _schemas() -> tuple[dict[str, Schema], Mapping[Any, Schema]]:
     """Return the named schemas, and what refers to each type that is sent."""
     sent = {
         each: None
-        for operation in Operation
-        if PREFIX + operation in ROUTES
+        for operation in (route.endpoint for route in ROUTES.values())
+        if isinstance(operation, Operation)
         for each in (SIGNATURES[operation].request, SIGNATURES[operation].result)
         if each is not None
     } | {JobInfo: None}
@@ -166,7 +166,7 @@ def _operation(path: str, route: Route, refs: Mapping[Any, Schema]) -> Schema:
         "tags": [endpoint.chapter],
         "x-role": str(route.role),
         "parameters": [
-            *asked(request_ids.HEADER, *(OF_JOBS if _is_job(route) else ())),
+            *asked(request_ids.HEADER, *(OF_JOBS if _is_job(route) else ()), *endpoint.headers),
             *(
                 {
                     "name": each.name,

@@ -6,7 +6,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from api_server.event_text import CONTENT_TYPE, LAST_EVENT_ID
 from api_server.roster import WorkerInfo
+from api_server.specification.failures import ON_THE_WAY
 from ipc_protocol import config_unbuilt, messages_unbuilt
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.messages import VmState
@@ -35,6 +37,10 @@ class Endpoint(NamedTuple):
     media_types: tuple[str, ...] = ("application/json",)
     failures: frozenset[ErrorCode] = frozenset()
     """Codes beyond those of its kind."""
+    headers: tuple[str, ...] = ()
+    """Headers of a request that nothing else acts on."""
+    endless: bool = False
+    """Whether its answer goes on until the client has enough."""
     operation_id: str = ""
     """The name in Cloud Hypervisor's document, if it gives one."""
 
@@ -56,6 +62,12 @@ CHAPTERS: dict[str, str] = {
 }
 """Title of each chapter and what it begins with, in order."""
 
+_EVENT = (
+    "id: 4ccd3f8502c4f13c-3\n"
+    "event: vm.booted\n"
+    'data: {"timestamp":{"secs":1,"nanos":582326299},"source":"vm","event":"booted",'
+    '"properties":null}'
+)
 _CONFIG = {
     "cpus": {"boot_vcpus": 1, "max_vcpus": 2},
     "memory": {"size": 134217728},
@@ -106,6 +118,21 @@ ENDPOINTS: dict[str, Endpoint] = {
         "`Created`.",
         body={"id": "3f2a9c01d7e4b865"},
         status=HTTPStatus.NOT_FOUND,
+    ),
+    "vmm.events": Endpoint(
+        _MONITOR,
+        "Stream the events of the VM and its worker as they happen.",
+        "These are server-sent events, as of the HTML standard: `data` has the event as "
+        "`--event-monitor` writes it, `event` has its source and name. A client that comes back "
+        "with the last `id` it has in `Last-Event-ID` misses nothing: the worker keeps 1024 "
+        "events, and what was lost all the same is told by the event `velum.lost`. "
+        "See [events](events.md).",
+        result=str,
+        media_types=(CONTENT_TYPE,),
+        answer=_EVENT,
+        headers=(LAST_EVENT_ID,),
+        failures=ON_THE_WAY | {ErrorCode.TOO_MANY_READERS},
+        endless=True,
     ),
     "vm.create": Endpoint(
         _VM,

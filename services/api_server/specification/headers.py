@@ -8,6 +8,7 @@ from typing import Any, Final
 from api_server import request_ids
 from api_server.app import RETRY_AFTER
 from api_server.call_context import KEY_HEADER, RESPOND_ASYNC
+from api_server.event_text import ID_PATTERN, LAST_EVENT_ID
 from api_server.handlers import IGNORED_HEADER
 from ipc_protocol.context import IDEMPOTENCY_KEY
 from ipc_protocol.schema import Schema
@@ -67,6 +68,13 @@ PARAMETERS: Final[dict[str, Any]] = {
             "type": "string",
             "pattern": IDEMPOTENCY_KEY.replace(r"\A", "^").replace(r"\Z", "$"),
         },
+    },
+    LAST_EVENT_ID: {
+        "name": LAST_EVENT_ID,
+        "in": "header",
+        "description": "The `id` of the last event that the client has; without it the stream "
+        "begins with the next event that happens.",
+        "schema": {"type": "string", "pattern": f"^{ID_PATTERN}$"},
     },
 }
 

@@ -12,6 +12,7 @@ from api_server.routes import PREFIX, ROUTES, Missing, Route
 from api_server.specification.document import by_status, endpoint_of
 from api_server.specification.endpoints import CHAPTERS, ENDPOINTS, Endpoint
 from api_server.specification.failures import ANYWHERE, ELSEWHERE, OF_CHANGES, ON_THE_WAY, failures
+from api_server.specification.headers import PARAMETERS
 from api_server.specification.meanings import MEANINGS
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.schema import NOT_SUPPORTED, Schema
@@ -103,6 +104,10 @@ def _section(path: str, route: Route, endpoint: Endpoint) -> Iterator[str]:
             f"{each.description}"
             for each in route.query
         )
+    if endpoint.headers:
+        yield "\n".join(
+            f"* `{name}`: {PARAMETERS[name]['description']}" for name in endpoint.headers
+        )
     if endpoint.state is not None:
         yield f"With a VM that is `{endpoint.state}`:"
     yield f"```sh\n{_curl(path, route, endpoint)}\n```"
@@ -117,6 +122,7 @@ def _section(path: str, route: Route, endpoint: Endpoint) -> Iterator[str]:
 
 def _curl(path: str, route: Route, endpoint: Endpoint) -> str:
     method = "" if route.method == "GET" else f"-X {route.method} "
+    method += "--no-buffer " if endpoint.endless else ""
     command = f"curl --unix-socket {SOCKET} {method}http://localhost{path}"
     if endpoint.body is None:
         return command

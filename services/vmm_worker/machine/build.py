@@ -27,6 +27,7 @@ from vmm_worker.machine.host import (
 from vmm_worker.machine.memory import low_ram_end, memory_map, ram_regions
 from vmm_worker.machine.payload import Payload
 from vmm_worker.machine.reset_vector import reset_vector
+from vmm_worker.machine.schedule import schedule_vcpus
 from vmm_worker.progress import Progress
 
 __all__ = ["Machine", "build_machine"]
@@ -102,6 +103,7 @@ def build_machine(
             vm.set_cpuid(index, cpuid.entries(index))
         payload.enter(vm, 0)
         vm.start()
+        schedule_vcpus(vm, config.cpus)
         undo.pop_all()
     return Machine(
         vm=vm,
@@ -119,7 +121,11 @@ def add_memory(vm: Vm, memory: MemoryConfig, progress: Progress) -> None:
     flags = MemoryFlag(0)
     if memory.shared:
         flags |= MemoryFlag.SHARED
-    if memory.hugepages:
+    if memory.reserve:
+        flags |= MemoryFlag.RESERVE
+    if memory.hugepages and memory.hugepage_size:
+        flags |= MemoryFlag.huge(memory.hugepage_size)
+    elif memory.hugepages:
         flags |= MemoryFlag.HUGEPAGES
     elif memory.thp:
         flags |= MemoryFlag.THP

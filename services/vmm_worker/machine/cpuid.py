@@ -22,10 +22,11 @@ AMD_VENDORS = (b"AuthenticAMD", b"HygonGenuine")
 DEFAULT_PHYSICAL_BITS = 36
 
 # Leaves left out altogether, which the guest reads as zeros: the PMU (0xa, 0x23,
-# 0x80000022), SGX, processor trace, AMX, and AMD's SVM, IBS and memory encryption.
+# 0x80000022), SGX, processor trace, AMX, and AMD's IBS and memory encryption.
 ABSENT_LEAVES = frozenset({0xA, 0x12, 0x14, 0x1D, 0x1E, 0x23}) | {
-    *(0x8000_000A, 0x8000_001B, 0x8000_001F, 0x8000_0022, 0x8000_0026)
+    *(0x8000_001B, 0x8000_001F, 0x8000_0022, 0x8000_0026)
 }
+SVM_LEAF = 0x8000_000A
 AMX_STATES = (17, 18)
 
 
@@ -35,8 +36,9 @@ def bits(*numbers: int) -> int:
 
 
 LEAF1_ECX_SET = bits(24, 31)  # TSC deadline (the in-kernel LAPIC has it), hypervisor
-# DTES64, DS-CPL, VMX, SMX, EIST, TM2 and PDCM; DS, ACPI, TM and PBE.
-LEAF1_ECX_CLEAR = bits(2, 4, 5, 6, 7, 8, 15)
+# DTES64, DS-CPL, SMX, EIST, TM2 and PDCM; DS, ACPI, TM and PBE.
+LEAF1_ECX_CLEAR = bits(2, 4, 6, 7, 8, 15)
+LEAF1_ECX_VMX = bits(5)
 LEAF1_EDX_CLEAR = bits(21, 22, 29, 31)
 LEAF1_EDX_HTT = bits(28)
 LEAF6_EAX_KEEP = bits(2)  # ARAT; no turbo, no energy bias hint
@@ -46,9 +48,10 @@ LEAF7_ECX_CLEAR = bits(5, 30)
 LEAF7_EDX_CLEAR = bits(22, 24, 25)
 LEAF7_1_EAX_CLEAR = bits(21)
 LEAF7_1_EDX_CLEAR = bits(8)
-# SVM, IBS, SKINIT, WDT, LWP, NODEID_MSR and the three groups of performance counters.
-EXT1_ECX_CLEAR = bits(2, 10, 12, 13, 15, 19, 23, 24, 28)
+# IBS, SKINIT, WDT, LWP, NODEID_MSR and the three groups of performance counters.
+EXT1_ECX_CLEAR = bits(10, 12, 13, 15, 19, 23, 24, 28)
 EXT1_ECX_CMP_LEGACY = bits(1)
+EXT1_ECX_SVM = bits(2)
 
 
 class GuestCpuid:
@@ -61,7 +64,9 @@ class GuestCpuid:
 
     def __init__(self, supported: Iterable[CpuidEntry], cpus: CpusConfig) -> None:
         self.topology = Topology.of(cpus)
-        host = [entry for entry in supported if entry.function not in ABSENT_LEAVES]
+        self._nested = cpus.nested
+        absent = ABSENT_LEAVES if cpus.nested else ABSENT_LEAVES | {SVM_LEAF}
+        host = [entry for entry in supported if entry.function not in absent]
         leaves = {(entry.function, entry.index): entry for entry in host}
         leaf0 = leaves.get((0, 0), CpuidEntry(0, 0, 0, 0, 0, 0, 0))
         vendor = b"".join(r.to_bytes(4, "little") for r in (leaf0.ebx, leaf0.edx, leaf0.ecx))
@@ -115,9 +120,13 @@ class GuestCpuid:
         logical = min(1 << self.topology.die_bits, 0xFF)
         return entry._replace(
             ebx=entry.ebx & 0xFFFF | logical << 16,
-            ecx=entry.ecx & ~LEAF1_ECX_CLEAR | LEAF1_ECX_SET,
+            ecx=self._nesting(entry.ecx, LEAF1_ECX_VMX) & ~LEAF1_ECX_CLEAR | LEAF1_ECX_SET,
             edx=edx,
         )
+
+    def _nesting(self, ecx: int, bit: int) -> int:
+        """Leave out the bit of VMX or SVM from a guest that is to have none."""
+        return ecx if self._nested else ecx & ~bit
 
     def _shared(self, eax: int, *, exact: bool) -> int:
         """Set EAX[25:14], the threads that share a cache: those of a core, or of a die."""
@@ -140,7 +149,7 @@ class GuestCpuid:
         return entry._replace(eax=self._shared(entry.eax, exact=True))
 
     def _amd_features(self, entry: CpuidEntry) -> CpuidEntry:
-        ecx = entry.ecx & ~EXT1_ECX_CLEAR
+        ecx = self._nesting(entry.ecx, EXT1_ECX_SVM) & ~EXT1_ECX_CLEAR
         if self._amd:
             ecx &= ~EXT1_ECX_CMP_LEGACY
             if self.topology.threads_per_package > 1:

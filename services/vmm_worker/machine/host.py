@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 MEMINFO = "/proc/meminfo"
+HUGE_PAGES = "/sys/kernel/mm/hugepages"
 MEMORY_FIELD = "/memory/size"
 VCPUS_FIELD = "/cpus/boot_vcpus"
 MIN_MEMORY = layout.KERNEL + layout.PAGE
@@ -124,7 +125,7 @@ def check_memory(memory: MemoryConfig, physical_bits: int) -> None:
         )
     info = _meminfo()
     if memory.hugepages:
-        _check_hugepages(memory.size, info)
+        _check_hugepages(memory, info)
         return
     if memory.prefault:
         have, of = info.get("MemAvailable", 0) + info.get("SwapFree", 0), "available"
@@ -134,19 +135,24 @@ def check_memory(memory: MemoryConfig, physical_bits: int) -> None:
         raise memory_failure(f"{memory.size} bytes, and the host has {have} {of}, swap included")
 
 
-def _check_hugepages(size: int, info: dict[str, int]) -> None:
-    page = info.get("Hugepagesize", 0)
-    if not page:
-        raise memory_failure("huge pages, which this host's kernel does not have")
-    if size % page:
-        raise memory_failure(f"{size} bytes, which is no multiple of the huge page's {page}")
-    free = info.get("HugePages_Free", 0) - info.get("HugePages_Rsvd", 0)
-    needed = size // page
+def _check_hugepages(memory: MemoryConfig, info: dict[str, int]) -> None:
+    page = memory.hugepage_size or info.get("Hugepagesize", 0)
+    pool = Path(HUGE_PAGES, f"hugepages-{page >> 10}kB")
+    try:
+        free, reserved, total = (
+            int((pool / name).read_text(encoding="ascii"))
+            for name in ("free_hugepages", "resv_hugepages", "nr_hugepages")
+        )
+    except (OSError, ValueError):
+        what = f"huge pages of {page >> 10} KiB" if page else "huge pages"
+        raise memory_failure(f"{what}, which this host's kernel does not have") from None
+    if memory.size % page:
+        raise memory_failure(f"{memory.size} bytes, which is no multiple of the huge page's {page}")
+    needed, free = memory.size // page, free - reserved
     if needed > free:
-        total = info.get("HugePages_Total", 0) + needed - free
         raise memory_failure(
             f"{needed} huge pages of {page >> 10} KiB, and {free} are free; reserve them with "
-            f"sysctl vm.nr_hugepages={total}"
+            f"'echo {total + needed - free} > {pool}/nr_hugepages'"
         )
 
 

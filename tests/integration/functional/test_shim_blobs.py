@@ -16,9 +16,10 @@ pytestmark = pytest.mark.kvm
 HEADER = struct.Struct("<II32sQII")
 # Offsets in the payload of a vCPU's state: the counts at the end of its fixed part.
 XSAVE_SIZE = 2080
-MSR_COUNT = 2084
-# The first MSR's index follows the fixed part and the XSAVE area.
-FIXED = 2088
+NESTED_SIZE = 2084
+MSR_COUNT = 2088
+# The first MSR's index follows the fixed part, the XSAVE area and a nested guest's state.
+FIXED = 2096
 SREGS_CR0 = 144 + 8 * 24 + 2 * 16
 ROUTE_COUNT = 1608
 # MSRs that go on by themselves: the TSC, and Hyper-V's run time and reference time.
@@ -65,7 +66,8 @@ def without_time(blob):
     """Return the state without what goes on by itself."""
     count = struct.unpack_from("<I", blob, HEADER.size + MSR_COUNT)[0]
     size = struct.unpack_from("<I", blob, HEADER.size + XSAVE_SIZE)[0]
-    start = HEADER.size + FIXED + size
+    nested = struct.unpack_from("<I", blob, HEADER.size + NESTED_SIZE)[0]
+    start = HEADER.size + FIXED + size + nested
     msrs = dict(struct.unpack_from("<IxxxxQ", blob, start + 16 * i) for i in range(count))
     for index in CLOCKS:
         msrs.pop(index, None)
@@ -82,7 +84,7 @@ def test_the_checksum_is_crc32(guest):
     [
         {"magic": 0},
         {"version": 0},
-        {"version": 2},
+        {"version": 3},
         {"checksum": 0},
         {"reserved": 1},
         {"length": 0},
@@ -92,6 +94,8 @@ def test_the_checksum_is_crc32(guest):
         {"append": bytes(16)},
         {"patch": {XSAVE_SIZE: u32(0xFFFFFFFF)}},
         {"patch": {XSAVE_SIZE: u32(0)}},
+        {"patch": {NESTED_SIZE: u32(0xFFFFFFFF)}},
+        {"patch": {NESTED_SIZE: u32(7)}},
         {"patch": {MSR_COUNT: u32(0xFFFFFFFF)}},
         {"patch": {MSR_COUNT: u32(0)}},
         {"patch": {MSR_COUNT: u32(1 << 28)}},
@@ -108,9 +112,10 @@ def test_what_kvm_refuses_is_rolled_back(guest):
     """Paging without protection is no CR0; an MSR of that number is nobody's."""
     before = guest.vm.save_vcpu(0)
     size = struct.unpack_from("<I", before, HEADER.size + XSAVE_SIZE)[0]
+    nested = struct.unpack_from("<I", before, HEADER.size + NESTED_SIZE)[0]
     for patch in (
         {SREGS_CR0: struct.pack("<Q", 0x80000000)},
-        {0: struct.pack("<Q", 0x1234), FIXED + size: u32(0xDEADBEEF)},
+        {0: struct.pack("<Q", 0x1234), FIXED + size + nested: u32(0xDEADBEEF)},
     ):
         refused(lambda blob: guest.vm.load_vcpu(0, blob), forge(before, patch=patch))
         assert without_time(guest.vm.save_vcpu(0)) == without_time(before)

@@ -6,6 +6,7 @@ import errno
 import pytest
 
 from kvm_shim import MemoryFlag, ShimError, Vm
+from tests.support.ram import flags as mapping_flags
 from tests.support.ram import resident
 
 pytestmark = pytest.mark.kvm
@@ -124,3 +125,27 @@ def test_a_file_is_read_into_ram(vm, tmp_path):
         with pytest.raises(ShimError) as caught:
             vm.load_memory(2 * MIB - 100, file.fileno(), 0, 101)
         assert caught.value.errno == errno.EFAULT
+
+
+@pytest.mark.parametrize("flags", [MemoryFlag(0), MemoryFlag.SHARED])
+def test_memory_is_reserved_where_that_is_asked_for(flags):
+    size = 5 * MIB + 0x9000  # a size that no other mapping has
+    with Vm() as vm:
+        vm.add_memory(0, size, flags)
+        assert "nr" in mapping_flags(size)
+    with Vm() as vm:
+        vm.add_memory(0, size, flags | MemoryFlag.RESERVE)
+        assert "nr" not in mapping_flags(size)
+
+
+def test_more_than_the_host_can_set_aside_is_refused(vm):
+    with pytest.raises(ShimError) as caught:
+        vm.add_memory(0, 1 << 45, MemoryFlag.RESERVE)
+    assert caught.value.errno == errno.ENOMEM
+
+
+def test_huge_pages_of_a_size_that_no_host_has(vm):
+    with pytest.raises(ShimError) as caught:
+        vm.add_memory(0, 32 * MIB, MemoryFlag.huge(16 * MIB))
+    assert caught.value.errno == errno.ENODEV
+    assert MemoryFlag.huge(1 << 30) == MemoryFlag.HUGEPAGES | 30 << 26

@@ -8,7 +8,15 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from ipc_protocol.config import CpusConfig, CpuTopology, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config import (
+    CoreScheduling,
+    CpuAffinity,
+    CpusConfig,
+    CpuTopology,
+    MemoryConfig,
+    PayloadConfig,
+    VmConfig,
+)
 from ipc_protocol.config_devices import SerialConfig, SerialMode
 from tests.unit.ipc_protocol.strategies_devices import PATH, devices
 
@@ -42,6 +50,9 @@ def cpus(draw: st.DrawFn) -> CpusConfig:
         max_vcpus=most,
         topology=topology,
         max_phys_bits=draw(st.integers(38, 52)),
+        affinity=draw(st.just(()) | st.just((CpuAffinity(most - 1, (0, 2)),))),
+        nested=draw(st.booleans()),
+        core_scheduling=draw(st.sampled_from(CoreScheduling)),
     )
 
 
@@ -50,6 +61,7 @@ MEMORY = st.builds(
     size=st.integers(1, 1 << 16).map(lambda pages: pages << 21),
     shared=st.booleans(),
     hugepages=st.booleans(),
+    hugepage_size=st.none(),
     prefault=st.booleans(),
     thp=st.booleans(),
 )

@@ -152,3 +152,25 @@ def test_quoted_values_come_back_as_they_were(values: dict[str, str]) -> None:
 def test_numbers_come_back_as_they_were(value: int) -> None:
     assert read(f"boot={value}").integer("boot") == value
     assert read(f"size={value}").size("size") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("[]", []),
+        ("[0@[1]]", [(0, [1])]),
+        ("[0@[1,3],12@[4-6,9]]", [(0, [1, 3]), (12, [4, 5, 6, 9])]),
+    ],
+)
+def test_lists_of_numbers_by_number(text: str, pairs: list[tuple[int, list[int]]]) -> None:
+    assert read(f"file={text}").tuples("file") == pairs
+    assert read("").tuples("file") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0@[1]", "[0]", "[0@1]", "[0@[]]", "[0@[1-]]", "[0@[3-1]]", "[a@[1]]", "[0@[0-9999999]]"],
+)
+def test_what_is_no_list_of_numbers_by_number(text: str) -> None:
+    with pytest.raises(OptionError, match="file="):
+        read(f"file={text}").tuples("file")

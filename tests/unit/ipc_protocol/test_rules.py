@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from ipc_protocol.rules import RULES, Fields
+from ipc_protocol.rules import RULES
 
+Fields = dict[str, object]
 MIB = 1 << 20
 
 
@@ -35,6 +36,29 @@ def topology(threads: int, cores: int, dies: int, packages: int) -> Fields:
         ({"/memory/size": 3 * MIB, "/memory/hugepages": False}, []),
         ({"/memory/size": 4 * MIB, "/memory/hugepages": True}, []),
         ({"/memory/size": 3 * MIB, "/memory/hugepages": True}, ["/memory/size"]),
+        (
+            {
+                "/memory/size": 3 << 30,
+                "/memory/hugepages": True,
+                "/memory/hugepage_size": 1 << 30,
+            },
+            [],
+        ),
+        (
+            {"/memory/size": MIB, "/memory/hugepages": False, "/memory/hugepage_size": 3 * MIB},
+            ["/memory/hugepage_size", "/memory/hugepage_size"],
+        ),
+        ({"/cpus/affinity": [{}], "/cpus/affinity/0/vcpu": 1, "/cpus/max_vcpus": 2}, []),
+        (
+            {
+                "/cpus/affinity": [{}, {}, {}],
+                "/cpus/affinity/0/vcpu": 1,
+                "/cpus/affinity/1/vcpu": 2,
+                "/cpus/affinity/2/vcpu": 1,
+                "/cpus/max_vcpus": 2,
+            },
+            ["/cpus/affinity/1/vcpu", "/cpus/affinity/2/vcpu"],
+        ),
         ({"/memory/size": (1 << 32) - MIB, "/cpus/max_phys_bits": 32}, []),
         ({"/memory/size": 1 << 32, "/cpus/max_phys_bits": 32}, ["/memory/size"]),
         ({"/payload/kernel": "/vmlinuz"}, []),

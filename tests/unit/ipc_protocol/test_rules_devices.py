@@ -202,3 +202,18 @@ def test_what_listens_or_writes_has_a_path_of_its_own() -> None:
     parts["serial"]["mode"] = "Null"
     parts["console"]["mode"] = "Off"
     assert faults(parts) == []
+
+
+def test_shared_memory_is_reserved_in_huge_pages_only() -> None:
+    for memory, pointers in (
+        ({"reserve": True}, []),
+        ({"shared": True}, []),
+        ({"reserve": True, "shared": True, "hugepages": True}, []),
+        ({"reserve": True, "shared": True}, ["/memory/reserve"]),
+    ):
+        assert faults({"memory": {"size": 64 << 20, **memory}}) == pointers
+
+
+def test_a_device_may_have_the_id_that_it_would_get() -> None:
+    assert faults({"rng": {"id": "__rng"}, "console": {"id": "__console", "mode": "Null"}}) == []
+    assert faults({"rng": {"id": "__console"}}) == ["/rng/id"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ipc_protocol.config import CpuTopology, PayloadConfig, VmConfig
+from ipc_protocol.config import CoreScheduling, CpuAffinity, CpuTopology, PayloadConfig, VmConfig
 from ipc_protocol.config_devices import SerialMode
 from vmm_worker.command_line import read
 
@@ -65,6 +65,16 @@ def test_the_process_ends_with_its_guest_unless_told_otherwise() -> None:
             "boot=4,topology=2:2:1:1",
             {"boot_vcpus": 4, "max_vcpus": 4, "topology": CpuTopology(2, 2, 1, 1)},
         ),
+        (
+            "boot=2,affinity=[0@[1-2],1@[4]],nested=off,core_scheduling=vcpu",
+            {
+                "boot_vcpus": 2,
+                "max_vcpus": 2,
+                "affinity": (CpuAffinity(0, (1, 2)), CpuAffinity(1, (4,))),
+                "nested": False,
+                "core_scheduling": CoreScheduling.VCPU,
+            },
+        ),
         # Left to the worker, which says so for every client alike.
         ("boot=0", {"boot_vcpus": 0, "max_vcpus": 0}),
     ],
@@ -82,6 +92,10 @@ def test_cpus(text: str, changes: dict[str, Any]) -> None:
             {"size": 1 << 30, "hugepages": True, "prefault": True},
         ),
         ("thp=off", {"thp": False}),
+        (
+            "hugepages=on,hugepage_size=1G,reserve=on",
+            {"hugepages": True, "hugepage_size": 1 << 30, "reserve": True},
+        ),
         ("shared=on,mergeable=off", {"shared": True}),
         ("", {}),
     ],

@@ -3,6 +3,7 @@
 
 import struct
 
+import msgspec
 import pytest
 
 from ipc_protocol.config import CpusConfig, CpuTopology
@@ -77,19 +78,30 @@ def table(config, vendor=INTEL, index=0, last=0x1F):
 def test_features_that_are_off():
     leaves = table(cpus())
     one, seven, ext = leaves[1, 0], leaves[7, 0], leaves[0x8000_0001, 0]
-    assert not one.ecx & 1 << 5, "VMX"
     assert not one.ecx & 1 << 15, "PDCM"
     assert not one.edx & 1 << 21, "DS"
     assert not seven.ebx & (1 << 2 | 1 << 25), "SGX, PT"
     assert not seven.edx & (1 << 22 | 1 << 24 | 1 << 25), "AMX"
-    assert not ext.ecx & 1 << 2, "SVM"
     assert not ext.ecx & (1 << 23 | 1 << 24 | 1 << 28), "performance counters"
     assert leaves[6, 0][3:] == (4, 0, 0, 0)
     assert leaves[0xD, 0].eax == 0xE7
-    for absent in (0xA, 0x12, 0x14, 0x1D, 0x8000_000A, 0x8000_001F, 0x8000_0022):
+    for absent in (0xA, 0x12, 0x14, 0x1D, 0x8000_001F, 0x8000_0022):
         assert (absent, 0) not in leaves
     assert (0xD, 17) not in leaves
     assert (0xD, 18) not in leaves
+
+
+@pytest.mark.parametrize(("vendor", "leaf", "bit"), [(INTEL, 1, 5), (AMD, 0x8000_0001, 2)])
+def test_a_guest_has_guests_of_its_own_unless_it_is_not_to(vendor, leaf, bit):
+    nested = table(cpus(), vendor)
+    assert nested[leaf, 0].ecx & 1 << bit
+    assert (0x8000_000A, 0) in nested
+    flat = table(msgspec.structs.replace(cpus(), nested=False), vendor)
+    assert not flat[leaf, 0].ecx & 1 << bit
+    assert flat[leaf, 0].ecx == nested[leaf, 0].ecx & ~(1 << bit)
+    assert set(nested) - set(flat) == {(0x8000_000A, 0)}
+    # A KVM that nests nothing does not say so either.
+    assert not GuestCpuid([entry(1)], cpus()).entries(0)[0].ecx & 1 << 5
 
 
 def test_features_that_are_on():

@@ -86,18 +86,21 @@ def test_memory_that_cannot_be_had(memory, bits, reason):
     assert reason in error.message
 
 
-def test_huge_pages_that_are_not_reserved():
-    info = {
-        "Hugepagesize": 2 << 20,
-        "HugePages_Total": 10,
-        "HugePages_Free": 8,
-        "HugePages_Rsvd": 1,
-    }
-    host._check_hugepages(14 << 20, info)
-    error = refusal(host._check_hugepages, 16 << 20, info)
+def test_huge_pages_that_are_not_reserved(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "HUGE_PAGES", str(tmp_path))
+    pool = tmp_path / "hugepages-2048kB"
+    pool.mkdir()
+    for name, count in (("nr", 10), ("free", 8), ("resv", 1)):
+        (pool / f"{name}_hugepages").write_text(f"{count}\n")
+    info = {"Hugepagesize": 2 << 20}
+    host._check_hugepages(MemoryConfig(size=14 << 20), info)
+    host._check_hugepages(MemoryConfig(size=14 << 20, hugepage_size=2 << 20), {})
+    error = refusal(host._check_hugepages, MemoryConfig(size=16 << 20), info)
     assert "8 huge pages of 2048 KiB, and 7 are free" in error.message
-    assert "vm.nr_hugepages=11" in error.message
-    assert "does not have" in refusal(host._check_hugepages, 2 << 20, {}).message
+    assert f"echo 11 > {pool}/nr_hugepages" in error.message
+    other = MemoryConfig(size=1 << 30, hugepage_size=1 << 30)
+    assert "huge pages of 1048576 KiB, which" in refusal(host._check_hugepages, other, info).message
+    assert "does not have" in refusal(host._check_hugepages, MemoryConfig(size=1), {}).message
 
 
 def fail(manager, code):
