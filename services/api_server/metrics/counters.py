@@ -111,11 +111,17 @@ DEVICE: Final[dict[str, Told]] = {
     "guest_hugetlb_failures": Told("velum_guest_hugetlb_failures", "Huge pages not to be had."),
     "guest_oom_kills": Told("velum_guest_oom_kills", "Processes killed for want of memory."),
     "guest_allocation_stalls": Told("velum_guest_allocation_stalls", "Waits for memory."),
-    "guest_scanned_async_pages": Told("velum_guest_scanned_async_pages", "Looked at by kswapd."),
-    "guest_scanned_direct_pages": Told("velum_guest_scanned_direct_pages", "By who needed some."),
-    "guest_reclaimed_async_pages": Told("velum_guest_reclaimed_async_pages", "Freed by kswapd."),
+    "guest_scanned_async_pages": Told(
+        "velum_guest_scanned_async_pages", "Pages that kswapd looked at."
+    ),
+    "guest_scanned_direct_pages": Told(
+        "velum_guest_scanned_direct_pages", "Pages that who needed some looked at."
+    ),
+    "guest_reclaimed_async_pages": Told(
+        "velum_guest_reclaimed_async_pages", "Pages that kswapd freed."
+    ),
     "guest_reclaimed_direct_pages": Told(
-        "velum_guest_reclaimed_direct_pages", "Freed by who needed some."
+        "velum_guest_reclaimed_direct_pages", "Pages that who needed some freed."
     ),
 }
 """By counter; labels are the VM and the device."""

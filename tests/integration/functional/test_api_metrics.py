@@ -25,6 +25,7 @@ from ipc_protocol.names import ipc_path
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.guests import build
 from tests.support.http import UnixHTTP
+from tests.support.metrics import NAME, described, expressions
 from tests.support.processes import eventually, make_file, start_worker, vm_config
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -51,10 +52,10 @@ def sample(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-def every_device(place: Path) -> dict[str, Any]:
+def every_device(place: Path, guest: str = "chatter", **more: Any) -> dict[str, Any]:
     """Return a busy VM with one of each device that needs nothing of the host's network."""
     return vm_config(
-        build("chatter"),
+        build(guest),
         payload={"cmdline": "lines=4000000000"},
         disks=[{"path": make_file(place / "disk", 1 << 20)}],
         pmem=[{"file": make_file(place / "pmem", 2 << 20)}],
@@ -64,6 +65,7 @@ def every_device(place: Path) -> dict[str, Any]:
         pvpanic=True,
         console={"mode": "Null"},
         serial={"mode": "Null"},
+        **more,
     )
 
 
@@ -146,6 +148,24 @@ def test_what_a_guest_does_is_seen(tmp_path: Path) -> None:
             return all(now[key] > before[key] for key in (exits, seconds, output))
 
         eventually(grown, "exits, CPU time and output grow", timeout=PATIENCE)
+
+
+@pytest.mark.kvm
+@pytest.mark.usefixtures("network")
+def test_what_dashboard_and_document_name_is_there_for_real(tmp_path: Path) -> None:
+    net = [{"tap": "guest0", "vhost": False}]
+    with start_worker(tmp_path) as worker, ApiProcess(tmp_path) as api:
+        api.request("GET", "vm.info")
+        worker.call("vm.create", every_device(tmp_path, "balloon", net=net))
+        worker.call("vm.boot")
+        told = sample("velum_guest_free_bytes", vm="default", device="__balloon")
+        eventually(lambda: told in scrape(api), "the guest tells of its memory", timeout=PATIENCE)
+        names = {name for name, _ in scrape(api)}
+    # The tiny guest tells of two, and Linux of what it counts.
+    missing = described() - names
+    assert {name for name in missing if not name.startswith("velum_guest_")} == set()
+    assert names <= described()
+    assert {name for each in expressions() for name in NAME.findall(each)} <= names
 
 
 def test_workers_come_go_and_hang_and_the_others_are_told_of(tmp_path: Path) -> None:
