@@ -117,6 +117,7 @@ def test_every_counter_of_every_device_is_told(tmp_path: Path) -> None:
     with start_worker(tmp_path) as worker, ApiProcess(tmp_path) as api:
         worker.call("vm.create", every_device(tmp_path))
         worker.call("vm.boot")
+        eventually(lambda: worker.call("vm.counters")["__boot"], "the guest runs")
         counters = worker.call("vm.counters")
         samples = scrape(api)
     for device, counted in counters.items():
@@ -240,15 +241,16 @@ class TestMetricsSocket:
         place = tmp_path / "metrics.sock"
         release = threading.Event()
         with (
-            Peer(ipc_path(tmp_path, "default")) as peer,
             ApiProcess(tmp_path, "--metrics-socket", place, "--threads", 2) as api,
             contextlib.ExitStack() as stack,
         ):
-            peer.answers[Operation.VM_BOOT] = lambda _: (release.wait(PATIENCE), None)[1]
-            for _ in range(4):
+            for name in ("a", "b", "c", "d"):
+                peer = stack.enter_context(Peer(ipc_path(tmp_path, name)))
+                peer.answers[Operation.VM_BOOT] = lambda _: (release.wait(PATIENCE), None)[1]
                 client = stack.enter_context(socket.socket(socket.AF_UNIX))
                 client.connect(str(api.socket))
-                client.sendall(b"PUT /api/v1/vm.boot HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                request = f"PUT /api/v1/vm.boot HTTP/1.1\r\nHost: {name}\r\n\r\n"
+                client.sendall(request.encode())
             served = sample("velum_api_connections", state="served")
 
             def saturated() -> bool:
