@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many threads may wait for one worker: never so many that others get none.
 
-A worker may have as many as are free, so the first that hangs holds half of them, the next half
-of the rest, and so on. Beyond that requests wait for their turn while the worker answers others,
-and are refused once it has been silent for a while.
+A worker that has just answered may have all but a few. One that is silent may have as many as
+are free, so it holds half of what others leave, the next one half of the rest, and so on. Beyond
+that requests wait for their turn, and are refused once the worker has been silent for a while.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ THREADS: Final = 32
 PATIENCE: Final = 1.0
 """Seconds of silence after which nobody more waits."""
 
+_KEPT: Final = 8
+"""One thread in this many is kept from a worker although it answers: it may stop any moment."""
 _SILENCE: Final = frozenset({ErrorCode.VMM_TIMEOUT, ErrorCode.VMM_UNAVAILABLE})
 
 
@@ -82,7 +84,7 @@ class Turns:
     def _wait(self, load: _Load, worker: Path) -> None:
         load.waiting += 1
         try:
-            while load.calls >= max(1, self._threads - self._calls):
+            while not self._admits(load):
                 left = load.heard + PATIENCE - time.monotonic()
                 if left <= 0:
                     raise VmFailure(
@@ -93,6 +95,13 @@ class Turns:
                 load.turn.wait(left)
         finally:
             load.waiting -= 1
+
+    def _admits(self, load: _Load) -> bool:
+        free = self._threads - self._calls
+        if load.calls < max(1, free):
+            return True
+        answers = time.monotonic() - load.heard < PATIENCE
+        return answers and free > max(1, self._threads // _KEPT)
 
     def _pass_on(self, load: _Load, worker: Path) -> None:
         """Wake one of those who wait for each worker: there is a thread more for each."""

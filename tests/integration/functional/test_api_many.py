@@ -104,7 +104,7 @@ def test_one_that_hangs_keeps_no_other_waiting_however_many_call_it(tmp_path, vm
             go_on.set()
         outcomes = [each.result(2 * DEADLINE) for each in boots]
     assert set(outcomes) == {(204, None), (503, "vmm_unavailable")}
-    assert outcomes.count((204, None)) <= _THREADS // 2
+    assert outcomes.count((204, None)) <= _THREADS * 7 // 8
     states = {each["name"]: each["state"] for each in listed}
     assert states.pop(hung.name) == "Unresponsive"
     assert set(states.values()) == {"Running"}

@@ -55,41 +55,53 @@ def test_those_that_hang_hold_their_shares_and_there_is_always_one_for_another(s
         assert _share(turns, Path(name), stack) >= 1
 
 
+def test_one_that_answers_may_have_all_but_a_few(stack, monkeypatch):
+    turns = Turns(32)
+    for _ in range(28):
+        stack.enter_context(turns.take(_A))
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    assert _share(turns, _A, stack) == 28
+    assert _share(turns, _B, stack) == 2
+    assert _share(turns, _C, stack) == 1
+
+
 def test_one_thread_is_for_whoever_comes(stack, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     assert _share(Turns(1), _A, stack) == 1
 
 
+def _wait_and_go_on(turns, worker, give_back):
+    """Have a thread wait for a worker, and see it go on once something is given back."""
+    entered = threading.Event()
+
+    def wait():
+        with turns.take(worker):
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        eventually(lambda: turns._loads[worker].waiting, "it waits")
+        assert not entered.is_set()
+        give_back()
+        waiting.result(20)
+
+
 def test_who_waits_goes_on_when_a_turn_is_over(monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 60.0)
     turns = Turns(2)
-    with ThreadPoolExecutor(1) as pool:
-        entered = threading.Event()
-
-        def wait():
-            with turns.take(_A):
-                entered.set()
-
-        with turns.take(_A):
-            waiting = pool.submit(wait)
-            eventually(lambda: turns._loads[_A].waiting, "it waits")
-            assert not entered.is_set()
-            with turns.take(_B):
-                assert not entered.is_set()
-        waiting.result(20)
+    first = contextlib.ExitStack()
+    first.enter_context(turns.take(_A))
+    _wait_and_go_on(turns, _A, first.close)
     assert turns._loads == {}
 
 
-def test_a_thread_that_another_gives_back_is_for_those_who_wait(monkeypatch):
+def test_a_thread_that_another_gives_back_is_for_those_who_wait(stack, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 60.0)
-    turns = Turns(4)
-    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as kept:
-        kept.enter_context(turns.take(_A))
-        with turns.take(_B), turns.take(_C):
-            waiting = pool.submit(lambda: kept.enter_context(turns.take(_A)))
-            eventually(lambda: turns._loads[_A].waiting, "it waits")
-            assert not waiting.done()
-        waiting.result(20)
+    turns = Turns(3)
+    stack.enter_context(turns.take(_A))
+    other = contextlib.ExitStack()
+    other.enter_context(turns.take(_B))
+    _wait_and_go_on(turns, _A, other.close)
 
 
 @pytest.mark.parametrize(
