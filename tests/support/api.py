@@ -15,6 +15,7 @@ import zmq
 from ipc_protocol.errors import ErrorCode, VmError
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
+from tests.support.contract import ContractHTTP
 from tests.support.http import Response, UnixHTTP, wait_for_socket
 from tests.support.processes import Daemon
 
@@ -109,8 +110,8 @@ class ApiProcess(Daemon):
                 raise
 
     def http(self, *, host: str = "localhost", timeout: float = 120.0) -> UnixHTTP:
-        """Return a new connection."""
-        return UnixHTTP(self.socket, host=host, timeout=timeout)
+        """Return a new connection; what comes over it has to be as the document says."""
+        return ContractHTTP(self.socket, host=host, timeout=timeout)
 
     def request(self, method: str, name: str, body: Any = None, **kwargs: Any) -> Response:
         """Send one request for ``/api/v1/<name>`` on a connection of its own."""

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from api_server.routes import ROUTES, Missing
+from api_server.routes import PREFIX, ROUTES, Missing
+from api_server.specification.endpoints import ENDPOINTS
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from ipc_protocol.messages import Operation, VmInfo, VmState
@@ -109,12 +110,7 @@ def test_the_configuration_arrives_as_it_was_sent(http, peer):
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_a_change_is_answered_with_204(path, http, peer):
-    bodies = {
-        "/api/v1/vm.create": CONFIG,
-        "/api/v1/vm.resize": {"desired_balloon": 4096},
-        "/api/v1/vmm.cancel": {"id": "1"},
-    }
-    response = http.put(path, bodies.get(path))
+    response = http.put(path, ENDPOINTS[path.removeprefix(PREFIX)].body)
     assert (response.status, response.body) == (204, b"")
     assert peer.received[-1].operation == path.rpartition("/")[2]
 
@@ -382,7 +378,7 @@ def test_what_is_not_http_is_refused_in_the_same_form(data, server):
 
 def test_threads_never_get_each_other_s_answers(server, peer):
     def refuse(incoming):
-        return VmError(code=ErrorCode.FILE_UNAVAILABLE, message=incoming.body.payload.kernel)
+        return VmError(code=ErrorCode.INVALID_CONFIG, message=incoming.body.payload.kernel)
 
     peer.answers[Operation.VM_CREATE] = refuse
 
