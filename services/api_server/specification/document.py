@@ -230,10 +230,11 @@ def _success(route: Route, endpoint: Endpoint, refs: Mapping[Any, Schema]) -> Sc
 
 
 def _accepted(route: Route, refs: Mapping[Any, Schema]) -> Schema:
+    (job,) = ENDPOINTS[Operation.VMM_JOBS].answer
     return {
         "description": "The job, because the request said `Prefer: respond-async`.",
         "headers": {**_of_success(route), **answered(PREFERENCE_APPLIED)},
-        "content": {"application/json": {"schema": refs[JobInfo]}},
+        "content": {"application/json": {"schema": refs[JobInfo], "example": job}},
     }
 
 

@@ -32,14 +32,17 @@ def _walk(value: Any) -> Any:
     if value.get("allOf", [None])[0] == _PROBLEM:
         # Which codes come with which status: generators would make a type of each.
         return dict(_PROBLEM)
-    if "properties" in value:
-        # What may only be null is best left out of what a generator makes.
-        kept = {k: v for k, v in value["properties"].items() if v.get("type") != "null"}
-        value = {**value, "properties": kept}
-    lower = {key: _walk(each) for key, each in value.items() if key != "example"}
-    if "example" in value:
-        lower["example"] = value["example"]
-    return _schema(lower)
+    return _schema({key: _member(key, each) for key, each in value.items()})
+
+
+def _member(key: str, value: Any) -> Any:
+    if key == "example":
+        return value
+    if key == "properties" and isinstance(value, dict):
+        # Names of fields are no keywords; and what may only be null is best left out of what
+        # a generator makes.
+        return {name: _walk(each) for name, each in value.items() if each.get("type") != "null"}
+    return _walk(value)
 
 
 def _schema(schema: Schema) -> Schema:

@@ -126,7 +126,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         "`--event-monitor` writes it, `event` has its source and name. A client that comes back "
         "with the last `id` it has in `Last-Event-ID` misses nothing: the worker keeps 1024 "
         "events, and what was lost all the same is told by the event `velum.lost`. "
-        "See [events](events.md).",
+        "`docs/events.md` lists them all.",
         result=str,
         media_types=(CONTENT_TYPE,),
         answer=_EVENT,
