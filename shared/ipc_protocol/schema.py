@@ -153,11 +153,12 @@ def _field(schema: Schema, *, request: bool) -> Schema:
     others = [each for each in result.pop("anyOf", ()) if each != _NULL]
     if len(others) == 1:
         result = {**others[0], **result}
-    default = result.pop("default", None)  # Absent is what null means.
+    # As it is in JSON; absent is what null means.
+    default = json.loads(json.dumps(result.pop("default", None)))
     if isinstance(default, dict):
         default = {name: value for name, value in default.items() if value is not None}
     if default is not None:
-        result["default"] = list(default) if isinstance(default, tuple) else default
+        result["default"] = default
     match result.get("type"):
         case "integer":
             bounded = result.get("maximum", _INT32.stop) in _INT32
