@@ -54,6 +54,7 @@ class Audit:
             "pid": peer and peer.credentials.pid,
             "role": str(peer.role) if peer and peer.role else None,
             "operation": req.path.rpartition("/")[2][:_SHOWN],
+            "query": req.query_string[:_SHOWN] or None,
             **vm_of(req),
             "status": falcon.http_status_to_code(resp.status),
             "code": code,
