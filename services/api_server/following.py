@@ -56,11 +56,13 @@ class Following:
 
         After a question :meth:`take` is to be called.
         """
+        if self.retry_at is not None:
+            if time.monotonic() < self.retry_at:
+                return False
+            self.retry_at = None
         hungry = [reader.position for reader in self.readers if not reader.full]
-        waits = self.retry_at is not None and time.monotonic() < self.retry_at
-        if not hungry or waits or not self._subscription.connected:
+        if not hungry or not self._subscription.connected:
             return False
-        self.retry_at = None
         epoch: str | None = self._epoch
         after = min(position.seq for position in hungry)
         if any(position.epoch != epoch for position in hungry):

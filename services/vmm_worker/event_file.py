@@ -87,6 +87,11 @@ class EventFile:
     def close(self) -> None:
         """Write what fits, and let go."""
         self.write()
+        if self.blocked:
+            _log.warning(
+                "--event-monitor %s: the last events were not written, its reader is too slow",
+                self._target,
+            )
         os.close(self.fd)
 
     def _flush(self) -> bool:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from api_server.streams import MAX_READERS
-from ipc_protocol.errors import VmFailure
+from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation
+from ipc_protocol.monitor import EventBatch, MonitorEvent, Timestamp
+from ipc_protocol.server import Incoming
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.events import EventStream
 from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
@@ -331,3 +334,29 @@ def test_answers_before_a_stream_come_before_it(worker: Worker, api: ApiProcess)
         while b"vm.deleted" not in data:
             data += client.recv(1 << 16)
         assert data.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_worker_that_refuses_is_asked_again_and_not_all_the_time(
+    tmp_path: Path, api: ApiProcess
+) -> None:
+    start = EventBatch("0123456789abcdef", time.monotonic_ns(), 0)
+    starting = MonitorEvent(Timestamp(0, 0), "vmm", "starting", seq=1)
+    with Peer(tmp_path / "default.ipc") as peer:
+        asked = 0
+
+        def answer(incoming: Incoming) -> object:
+            nonlocal asked
+            if not incoming.body.wait_ms:
+                return start
+            asked += 1
+            if asked < 3:
+                return VmError(code=ErrorCode.UNKNOWN_OPERATION, message="not yet")
+            return (
+                EventBatch(start.epoch, start.started_ns, 1, (starting,)) if asked == 3 else SILENCE
+            )
+
+        peer.answers[Operation.VMM_EVENTS] = answer
+        with EventStream(api.socket) as stream:
+            stream.begin()
+            assert [each.name for each in stream.until("vmm.starting")] == ["vmm.starting"]
+        assert api.read_log().count("does not tell its events: not yet") == 1
