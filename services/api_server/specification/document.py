@@ -63,7 +63,7 @@ respond-async` the answer is 202 with the job, at once; `vmm.jobs` tells what be
 
 Every answer has an `X-Request-Id`, the client's own if it sent one: the same id is in the logs.
 Each operation says (here as `x-role`) the least that a client has to be: `viewer`, `operator` or
-`admin`."""
+`admin`. A body that names something of the host, a path or a tap, takes `admin` everywhere."""
 
 
 def build() -> Schema:
