@@ -31,7 +31,7 @@ NOT_SUPPORTED: Final = "x-not-supported"
 _INT32: Final = range(-(1 << 31), 1 << 31)
 _INNER: Final = ("item_type", "key_type", "value_type")
 _NULL: Final = {"type": "null"}
-_NO_NUL: Final = r"^[^\u0000]*$"
+_NO_NUL: Final = r"^[^\x00]*$"
 _TYPES: Final[dict[type, str]] = {
     type(None): "null",
     bool: "boolean",
@@ -47,10 +47,13 @@ def config_schema() -> Schema:
     Of what is not built it takes only what a VM can be created with, as an editor should.
     """
     _, found = components([VmConfig], "#/$defs/{name}", strict=True)
+    root = found.pop(VmConfig.__name__)
+    link = {"type": "string", "description": "Where an editor finds this schema."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found.pop(VmConfig.__name__),
+        **root,
         "title": "The configuration of a Velum VM",
+        "properties": {"$schema": link, **root["properties"]},
         "$defs": found,
     }
 

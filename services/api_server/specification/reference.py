@@ -26,8 +26,10 @@ _COMMON: Final = ANYWHERE | ON_THE_WAY | OF_CHANGES | ELSEWHERE
 
 _SOURCES: Final = """\
 The same is served as OpenAPI at `/api/v1/openapi.json` (3.1) and `/api/v1/openapi-3.0.json`, and \
-stands in [openapi.json](../services/api_server/specification/openapi.json). Each `curl` line is \
-run by a test, in this order."""
+stands in [openapi.json](../services/api_server/specification/openapi.json); editors complete \
+configurations from [vm-config.schema.json](vm-config.schema.json). More is told of \
+[access](access.md), [events](events.md) and [metrics](monitoring.md). Each `curl` line is run by \
+a test."""
 
 
 def render(document: Schema) -> str:

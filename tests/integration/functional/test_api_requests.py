@@ -12,10 +12,13 @@ import pytest
 
 from api_server.routes import PREFIX, ROUTES, Missing
 from api_server.specification.endpoints import ENDPOINTS
+from api_server.specification.failures import ANYWHERE, failures
+from api_server.status import STATUS
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from ipc_protocol.messages import Operation, VmInfo, VmState
 from tests.support.api import ApiProcess, Peer
+from tests.support.contract import document
 
 CONFIG = {
     "payload": {"kernel": "/boot/vmlinuz"},
@@ -23,11 +26,8 @@ CONFIG = {
     "disks": [{"path": "/disk"}],
 }
 TYPED_CONFIG = msgspec.convert(CONFIG, VmConfig)
-CHANGES = [
-    path
-    for path, route in ROUTES.items()
-    if route.method == "PUT" and isinstance(route.endpoint, Operation)
-]
+CALLS = [path for path, route in ROUTES.items() if isinstance(route.endpoint, Operation)]
+CHANGES = [path for path in CALLS if ROUTES[path].method == "PUT"]
 MISSING = [path for path, route in ROUTES.items() if isinstance(route.endpoint, Missing)]
 PING = b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -221,6 +221,28 @@ def test_the_error_of_a_worker_is_carried_whole(http, peer):
     response = http.put("/api/v1/vm.create", CONFIG)
     _assert_problem(response, 400, "invalid_config")
     assert response.json["errors"] == [{"pointer": "/cpus", "message": "wrong"}]
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_every_documented_failure_arrives_as_documented(path, http, peer):
+    """The connection holds each answer against the document."""
+    route = ROUTES[path]
+    body = ENDPOINTS[path.removeprefix(PREFIX)].body
+    for code in failures(route) - ANYWHERE:
+        peer.fail(route.endpoint, code)
+        _assert_problem(http.request(route.method, path, body), STATUS[code], code)
+
+
+def test_the_documents_are_served(http, peer):
+    served = http.get("/api/v1/openapi.json")
+    assert served.status == 200
+    assert served.json == document()
+    lower = http.get("/api/v1/openapi-3.0.json").json
+    assert lower["openapi"] == "3.0.3"
+    assert set(lower["paths"]) == set(served.json["paths"])
+    head = http.request("HEAD", "/api/v1/openapi.json")
+    assert int(head.headers["content-length"]) == len(served.body)
+    assert not peer.received, "no worker is needed"
 
 
 def test_a_fault_of_the_worker_is_500_with_its_reference(http, peer, server):

@@ -51,6 +51,7 @@ def test_it_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert VALIDATOR.is_valid(KERNEL)
     assert not VALIDATOR.is_valid({})
+    assert VALIDATOR.is_valid({"$schema": "vm-config.schema.json", **KERNEL}), "as editors need"
 
 
 @given(CONFIG)
