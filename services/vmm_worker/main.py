@@ -14,6 +14,7 @@ from typing import Final
 
 from ipc_protocol.client import Client
 from ipc_protocol.config import VmConfig
+from ipc_protocol.context import Context
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation
 from ipc_protocol.server import Server
@@ -34,6 +35,9 @@ _SWITCH_INTERVAL: Final = 0.0005
 _BOOT_TIMEOUT: Final = 600.0
 """Nobody waits for the command line's own boot; prefaulting much memory takes long."""
 
+_COMMAND_LINE: Final = Context(request_id="command-line")
+"""Whose its two jobs are, for the log and for ``vmm.jobs``."""
+
 
 class _FirstVm(threading.Thread):
     """Creates and boots the command line's VM, as any other client of the worker would."""
@@ -47,8 +51,8 @@ class _FirstVm(threading.Thread):
     def run(self) -> None:
         with Client(self._ipc) as client:
             try:
-                client.call(Operation.VM_CREATE, self._config)
-                client.call(Operation.VM_BOOT, timeout=_BOOT_TIMEOUT)
+                client.call(Operation.VM_CREATE, self._config, context=_COMMAND_LINE)
+                client.call(Operation.VM_BOOT, timeout=_BOOT_TIMEOUT, context=_COMMAND_LINE)
             except VmFailure as ex:
                 self.error = ex.error
                 with contextlib.suppress(VmFailure):

@@ -32,8 +32,11 @@ from vmm_worker.progress import Progress
 
 __all__ = ["Machine", "build_machine"]
 
-_PREFAULT_STEP: Final = 32 << 20
-"""Bytes of RAM after which a boot says how far it is: some ten milliseconds."""
+_PREFAULT_STEP: Final = 2 << 20
+"""Bytes of RAM provided at a time: a huge page, and about as long as a read may take.
+
+While the kernel provides them, no other thread of the process can map memory.
+"""
 
 
 @dataclass(frozen=True, slots=True)
