@@ -47,6 +47,9 @@ def _member(key: str, value: Any) -> Any:
 
 def _schema(schema: Schema) -> Schema:
     """Translate what one schema says of itself; anything else comes out as it is."""
+    if isinstance(schema.get("default"), dict):
+        # The default of an object is that of its fields; generators stumble over it.
+        del schema["default"]
     if isinstance(schema.get("type"), list):
         (kind,) = (each for each in schema["type"] if each != "null")
         schema |= {"type": kind, "nullable": True}
