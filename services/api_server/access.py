@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from pathlib import Path
+from typing import Final
 
 from api_server.credentials import Credentials
 from api_server.policy import default_policy, read_policy
@@ -20,6 +21,8 @@ _log = logging.getLogger(__name__)
 DEFAULT_PATH = Path("/etc/velum/access.toml")
 
 _Version = tuple[int, int, int, int]
+_UNKNOWN: Final[_Version] = (0, 0, 0, 0)
+"""Of a file that may be there: whoever reads it learns why it cannot be looked at."""
 
 
 class Access:
@@ -63,9 +66,11 @@ class Access:
 
 
 def _version(path: Path) -> _Version | None:
-    """Return what changes when a file does, if it is there."""
+    """Return what changes when a file does, or nothing if there surely is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 - once for every request
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:
+        return _UNKNOWN
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -40,6 +40,12 @@ def test_a_file_that_was_asked_for_has_to_be_there(tmp_path):
         Access(tmp_path / "missing.toml", optional=False)
 
 
+def test_a_file_that_cannot_be_looked_at_is_not_taken_for_missing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ApiFailure, match="Not a directory"):
+        Access(tmp_path / "file" / "access.toml")
+
+
 def test_a_change_counts_from_the_next_request_on(file, caplog):
     access = Access(file)
     assert access.role(_ROOT) is Role.VIEWER
