@@ -23,9 +23,9 @@ from ipc_protocol.messages import Operation, VmState
 
 __all__ = ["PATIENCE", "Roster", "WorkerInfo", "WorkerState"]
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 2.0
 """Seconds that each worker has to answer; all are asked at once."""
-DOUBT: Final = 0.2
+DOUBT: Final = 0.5
 """The same for one that did not answer the last time."""
 
 

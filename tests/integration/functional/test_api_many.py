@@ -53,6 +53,10 @@ def _told(http, name):
     return [info["config"]["payload"]["cmdline"], ping["build_version"], pause["detail"]]
 
 
+def _states(http):
+    return {each["name"]: each["state"] for each in http.get("/api/v1/vmm.list").json}
+
+
 def test_concurrent_calls_of_fifty_vms_never_meet(tmp_path, vms):
     calls = 40
 
@@ -65,11 +69,14 @@ def test_concurrent_calls_of_fifty_vms_never_meet(tmp_path, vms):
 
     with ApiProcess(tmp_path) as server, ThreadPoolExecutor(16) as pool:
         total = sum(pool.map(client, range(16)))
-        listed = server.request("GET", "vmm.list").json
-    assert listed == [{"name": name, "state": "Running", "pid": 7} for name in vms]
-    # Twice beside what the clients asked for: the list asks for both.
-    received = sum(len(vm.received) for vm in vms.values())
-    assert received == 3 * total + 2 * _VMS
+    assert sum(len(vm.received) for vm in vms.values()) == 3 * total
+
+
+def test_all_of_fifty_are_listed_in_order(tmp_path, vms):
+    expected = [{"name": name, "state": "Running", "pid": 7} for name in vms]
+    with ApiProcess(tmp_path) as server:
+        # On a machine at its limits one may not answer in time the first time.
+        eventually(lambda: server.request("GET", "vmm.list").json == expected, "all answer")
 
 
 def test_one_that_hangs_keeps_no_other_waiting_however_many_call_it(tmp_path, vms):
@@ -79,7 +86,7 @@ def test_one_that_hangs_keeps_no_other_waiting_however_many_call_it(tmp_path, vm
 
     def hang(_incoming):
         hangs.set()
-        assert go_on.wait(DEADLINE)
+        assert go_on.wait(2 * DEADLINE)
 
     hung.answers[Operation.VM_BOOT] = hang
 
@@ -99,15 +106,13 @@ def test_one_that_hangs_keeps_no_other_waiting_however_many_call_it(tmp_path, vm
                 for name in vms:
                     if name != hung.name:
                         assert _told(http, name) == [name] * 3
-                listed = http.get("/api/v1/vmm.list").json
+                expected = dict.fromkeys(vms, "Running") | {hung.name: "Unresponsive"}
+                eventually(lambda: _states(http) == expected, "all others answer")
         finally:
             go_on.set()
         outcomes = [each.result(2 * DEADLINE) for each in boots]
     assert set(outcomes) == {(204, None), (503, "vmm_unavailable")}
     assert outcomes.count((204, None)) <= _THREADS * 7 // 8
-    states = {each["name"]: each["state"] for each in listed}
-    assert states.pop(hung.name) == "Unresponsive"
-    assert set(states.values()) == {"Running"}
 
 
 def test_a_name_never_leads_out_of_the_runtime_directory(tmp_path):
@@ -138,15 +143,19 @@ def test_real_workers_are_listed_by_state_and_one_that_is_stopped_as_such(tmp_pa
             entries = server.request("GET", "vmm.list").json
             return [(each["name"], each["state"], each["pid"]) for each in entries]
 
-        expected = [("empty", "NotCreated", empty.pid), ("made", "Created", made.pid)]
-        assert listed() == [*expected, ("stopped", "NotCreated", stopped.pid)]
+        others = [("empty", "NotCreated", empty.pid), ("made", "Created", made.pid)]
+
+        def shows(state):
+            return lambda: listed() == [*others, ("stopped", state, stopped.pid)]
+
+        eventually(shows("NotCreated"), "all answer")
         stopped.process.send_signal(signal.SIGSTOP)
         try:
             for _ in range(3):
-                assert listed() == [*expected, ("stopped", "Unresponsive", stopped.pid)]
+                eventually(shows("Unresponsive"), "it does not answer, and the others do")
         finally:
             stopped.process.send_signal(signal.SIGCONT)
-        eventually(lambda: listed()[2][1] == "NotCreated", "it is back")
+        eventually(shows("NotCreated"), "it is back")
         stopped.stop(signal.SIGKILL)
         (_, _, gone) = server.request("GET", "vmm.list").json
         assert (gone["name"], gone["state"]) == ("stopped", "Unavailable")
