@@ -21,7 +21,17 @@ from ipc_protocol.messages import Operation
 if TYPE_CHECKING:
     from api_server.request import Request
 
-__all__ = ["INTERNAL", "METRICS", "PREFIX", "ROUTES", "Answer", "Endpoint", "Missing", "Route"]
+__all__ = [
+    "ALIASES",
+    "INTERNAL",
+    "METRICS",
+    "PREFIX",
+    "ROUTES",
+    "Answer",
+    "Endpoint",
+    "Missing",
+    "Route",
+]
 
 PREFIX = "/api/v1/"
 METRICS = "/metrics"
@@ -114,6 +124,11 @@ ROUTES: dict[str, Route] = {
         "openapi-3.0.json": _read(served.answer_openapi_3_0),
     }.items()
 } | {METRICS: _read(page.answer)}
+
+ALIASES: dict[str, str] = {PREFIX + "vmm.nmi": PREFIX + "vm.nmi"}
+"""Other paths of the same: Cloud Hypervisor's document had them before v53, and so its clients."""
+
+ROUTES |= {alias: ROUTES[path] for alias, path in ALIASES.items()}
 
 INTERNAL: frozenset[Operation] = frozenset({Operation.VMM_EVENTS, Operation.VMM_METRICS})
 """Operations between our own processes: what asks for them over HTTP is no plain call."""

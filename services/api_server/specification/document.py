@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from http import HTTPMethod, HTTPStatus
+from http import HTTPStatus
 from typing import Any, Final
 
 from api_server import problem, request_ids
@@ -23,6 +23,7 @@ from api_server.specification.headers import (
     answered,
     asked,
 )
+from api_server.specification.links import NEXT
 from api_server.specification.meanings import MEANINGS
 from api_server.status import STATUS
 from ipc_protocol.config_unbuilt import UserDeviceConfig
@@ -160,7 +161,7 @@ def _renamed(value: Any) -> Any:
 def _operation(path: str, route: Route, refs: Mapping[Any, Schema]) -> Schema:
     endpoint = endpoint_of(path)
     described: Schema = {
-        "operationId": endpoint.operation_id or _operation_id(path, route.method),
+        "operationId": _operation_id(path),
         "summary": endpoint.summary,
         "description": endpoint.description or endpoint.summary,
         "tags": [endpoint.chapter],
@@ -188,8 +189,11 @@ def _operation(path: str, route: Route, refs: Mapping[Any, Schema]) -> Schema:
     return described
 
 
-def _operation_id(path: str, method: HTTPMethod) -> str:
-    """Make the name that generators make where a document has none."""
+def _operation_id(path: str) -> str:
+    """Return Cloud Hypervisor's name, or the one that generators make where there is none."""
+    if name := endpoint_of(path).operation_id:
+        return name
+    method = ROUTES[path].method
     first, *rest = re.split(r"[^a-z0-9]+", path.removeprefix(PREFIX))
     return first + "".join(each.capitalize() for each in (*rest, method))
 
@@ -226,6 +230,11 @@ def _success(route: Route, endpoint: Endpoint, refs: Mapping[Any, Schema]) -> Sc
         answer["description"] = "What was asked for."
         content = {"schema": refs[result], "example": endpoint.answer}
         answer["content"] = dict.fromkeys(endpoint.media_types, content)
+    if isinstance(route.endpoint, Operation) and (following := NEXT.get(route.endpoint)):
+        answer["links"] = {
+            operation.value: {"operationId": _operation_id(PREFIX + operation)}
+            for operation in following
+        }
     return answer
 
 

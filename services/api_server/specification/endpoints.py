@@ -187,6 +187,12 @@ ENDPOINTS: dict[str, Endpoint] = {
         "Send every vCPU a non-maskable interrupt.",
         state=VmState.RUNNING,
     ),
+    "vmm.nmi": Endpoint(
+        _VM,
+        "Do what `vm.nmi` does.",
+        "Clients made from Cloud Hypervisor's document of before v53 have it by this name.",
+        state=VmState.RUNNING,
+    ),
     "vm.reboot": Endpoint(
         _VM,
         "Boot the VM anew from its configuration.",

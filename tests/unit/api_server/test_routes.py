@@ -4,11 +4,15 @@ from http import HTTPStatus
 import pytest
 
 from api_server.roles import Role
-from api_server.routes import INTERNAL, PREFIX, ROUTES, Missing
+from api_server.routes import ALIASES, INTERNAL, PREFIX, ROUTES, Missing
 from ipc_protocol.messages import SIGNATURES, Operation
 from ipc_protocol.validation import PARSERS
 
-CALLS = {path: route for path, route in ROUTES.items() if isinstance(route.endpoint, Operation)}
+CALLS = {
+    path: route
+    for path, route in ROUTES.items()
+    if isinstance(route.endpoint, Operation) and path not in ALIASES
+}
 MISSING = {path: route for path, route in ROUTES.items() if isinstance(route.endpoint, Missing)}
 
 SPECIFICATION = {
@@ -46,6 +50,11 @@ def test_method_status_and_role_follow_from_the_signature(route):
     assert route.success is expected
     assert (route.role is Role.VIEWER) == signature.reads
     assert signature.request is None or signature.request in PARSERS
+
+
+def test_an_alias_is_the_same_route():
+    for alias, path in ALIASES.items():
+        assert ROUTES[alias] is ROUTES[path]
 
 
 def test_what_is_not_built_says_what_is_missing():
