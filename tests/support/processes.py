@@ -236,6 +236,7 @@ def start_worker(
     ready: bool = True,
     stdin: int | IO[bytes] | None = None,
     stdout: int | IO[bytes] | None = None,
+    **more: Any,
 ) -> Worker:
     """Start ``velum-vmm`` for the VM of that name.
 
@@ -246,8 +247,9 @@ def start_worker(
         ready: Whether to wait until it answers.
         stdin: Its stdin, if not the null device.
         stdout: Its stdout, if not the null device.
+        more: For ``subprocess.Popen``.
     """
-    options: dict[str, Any] = {}
+    options = more
     if stdin is not None:
         options["stdin"] = stdin
     if stdout is not None:
