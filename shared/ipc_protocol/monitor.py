@@ -20,6 +20,10 @@ MAX_WAIT_MS: Final = 30_000
 """How long a worker keeps a question for events."""
 _NANOSECONDS: Final = 1_000_000_000
 
+# \Z, because $ would let a line feed through: these become lines of what clients read.
+_Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z-]{1,64}\Z")]
+_Epoch = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+
 
 class Timestamp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Time since the worker's start."""
@@ -37,9 +41,9 @@ class MonitorEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One event; names and members are Cloud Hypervisor's."""
 
     timestamp: Timestamp
-    source: str
+    source: _Name
     """``vmm``, ``vm``, ``virtio-device`` or ``guest``."""
-    event: str
+    event: _Name
     properties: dict[str, str] | None = None
     seq: int = 0
     """1 for the first event of a worker, and one more for each that follows."""
@@ -58,7 +62,7 @@ class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 class EventBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The events after the last one that was seen, oldest first, as many as fit."""
 
-    epoch: str
+    epoch: _Epoch
     """What no other worker process has."""
     started_ns: int
     """When the worker started, in ``CLOCK_MONOTONIC``: what timestamps count from."""

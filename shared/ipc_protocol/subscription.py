@@ -73,6 +73,8 @@ class Subscription:
         After ``Change.LOST`` there is nothing more until :meth:`reconnect`.
         """
         if not self._connected:
+            # Its attempts to connect make the socket's descriptor readable until it is asked.
+            self._channel.look()
             self._connected = self._channel.connected(0)
             return Change.MADE if self._connected else None
         while (state := self._channel.look()) is Wait.READY:

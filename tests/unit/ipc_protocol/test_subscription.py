@@ -13,12 +13,13 @@ import pytest
 
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation
-from ipc_protocol.monitor import EventBatch, EventsQuery
+from ipc_protocol.monitor import EventBatch, EventsQuery, MonitorEvent, Timestamp
 from ipc_protocol.server import Incoming, Server
 from ipc_protocol.subscription import Change, News, Subscription
 
 PATIENCE = 30.0
-BATCH = EventBatch("e", 0, 7)
+EPOCH = "0123456789abcdef"
+BATCH = EventBatch(EPOCH, 0, 7)
 
 Answer = Callable[[Server, Incoming], None]
 
@@ -51,7 +52,7 @@ def test_one_question_after_another(
     with worker_class(path, answer_batch):
         assert await_news(subscription) is Change.MADE
         for after in range(20):
-            query = EventsQuery("e", after, 30_000)
+            query = EventsQuery(EPOCH, after, 30_000)
             subscription.ask(query)
             assert subscription.query == query
             assert await_news(subscription) == BATCH
@@ -62,12 +63,12 @@ def test_only_the_last_question_is_answered(
     worker_class: Any, path: Path, subscription: Subscription
 ) -> None:
     def answer(server: Server, incoming: Incoming) -> None:
-        server.reply(incoming, EventBatch("e", 0, incoming.body.after))
+        server.reply(incoming, EventBatch(EPOCH, 0, incoming.body.after))
 
     with worker_class(path, answer):
         assert await_news(subscription) is Change.MADE
         for after in range(5):
-            subscription.ask(EventsQuery("e", after))
+            subscription.ask(EventsQuery(EPOCH, after))
         news = await_news(subscription)
         assert isinstance(news, EventBatch)
         assert news.last == 4
@@ -79,6 +80,11 @@ def test_only_the_last_question_is_answered(
     [
         (VmError(code=ErrorCode.UNKNOWN_OPERATION, message="x"), ErrorCode.UNKNOWN_OPERATION),
         ({"epoch": 7}, ErrorCode.MALFORMED_MESSAGE),
+        (EventBatch("e\n", 0, 7), ErrorCode.MALFORMED_MESSAGE),
+        (
+            EventBatch(EPOCH, 0, 7, (MonitorEvent(Timestamp(0, 0), "vm", "x\ndata: y"),)),
+            ErrorCode.MALFORMED_MESSAGE,
+        ),
     ],
 )
 def test_a_refusal_is_news(
@@ -111,3 +117,13 @@ def test_a_worker_that_goes_and_comes_back(
             assert await_news(subscription) == BATCH
         assert await_news(subscription) is Change.LOST
         subscription.reconnect()
+
+
+def test_nobody_spins_while_nobody_listens(subscription: Subscription) -> None:
+    """The descriptors go quiet once there is nothing to take, however often it was tried."""
+    quiet = 0
+    for _ in range(20):
+        select.select(subscription.descriptors, [], [], 0.05)
+        assert subscription.take() is None
+        quiet += not select.select(subscription.descriptors, [], [], 0)[0]
+    assert quiet > 10
