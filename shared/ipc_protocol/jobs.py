@@ -39,7 +39,11 @@ class JobInfo(
     progress: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """How much of its present stage is done; ``None`` where that cannot be known."""
     stage: str = ""
-    """What it is at, or was at last; "" for an operation that has no stages."""
+    """What it is at, or was at last.
+
+    A boot goes through ``devices``, ``memory``, ``payload``, ``vcpus`` and ``start``; an
+    operation that is over in a moment has no stages.
+    """
     request_id: str = ""
     """The ``X-Request-Id`` of the request that began it."""
     started: float | None = None

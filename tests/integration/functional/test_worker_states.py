@@ -12,7 +12,7 @@ import pytest
 
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.jobs import JobInfo
-from ipc_protocol.messages import SIGNATURES, Operation, VmInfo, VmmPing, VmState, WorkerMetrics
+from ipc_protocol.messages import Operation, VmInfo, VmmPing, VmState, WorkerMetrics
 from ipc_protocol.monitor import EventBatch
 from tests.support.guests import build
 from tests.support.processes import Worker, start_worker, vm_config
@@ -23,6 +23,18 @@ NOTHING = None
 STATES = (NOTHING, *VmState)
 
 RUNNING_OR_PAUSED = (VmState.RUNNING, VmState.PAUSED)
+COLD = (VmState.CREATED, VmState.SHUTDOWN)
+BODIES: dict[Operation, dict[str, Any]] = {
+    Operation.VMM_CANCEL: {"id": "that of no job"},
+    Operation.VMM_EVENTS: {},
+    Operation.VM_RESIZE: {},
+    Operation.VM_ADD_DISK: {"path": "/nowhere"},
+    Operation.VM_ADD_NET: {},
+    Operation.VM_ADD_PMEM: {"file": "/nowhere"},
+    Operation.VM_ADD_VSOCK: {"cid": 3, "socket": "/nowhere"},
+    Operation.VM_REMOVE_DEVICE: {"id": "that of no device"},
+}
+ADDS = [operation for operation in Operation if operation.startswith("vm.add-")]
 AFTER: dict[tuple[VmState | None, Operation], VmState | None] = {
     (NOTHING, Operation.VM_CREATE): VmState.CREATED,
     (VmState.CREATED, Operation.VM_BOOT): VmState.RUNNING,
@@ -36,6 +48,7 @@ AFTER: dict[tuple[VmState | None, Operation], VmState | None] = {
     **{(state, Operation.VM_NMI): state for state in RUNNING_OR_PAUSED},
     **{(state, Operation.VM_INFO): state for state in VmState},
     **{(state, Operation.VM_RESIZE): state for state in VmState},
+    **{cell: cell[0] for cell in product(COLD, ADDS)},
     **{(state, Operation.VM_DELETE): NOTHING for state in STATES},
     **{(state, Operation.VMM_PING): state for state in STATES},
     **{(state, Operation.VMM_METRICS): state for state in STATES},
@@ -52,6 +65,9 @@ CODES: dict[tuple[VmState | None, Operation], str] = {
     **{(VmState.SHUTDOWN, operation): STOPPED for operation in Operation},
     **{(state, Operation.VM_CREATE): "vm_already_created" for state in VmState},
     **{(state, Operation.VM_BOOT): BOOTED for state in RUNNING_OR_PAUSED},
+    **dict.fromkeys(product(RUNNING_OR_PAUSED, ADDS), "not_supported"),
+    **{(state, Operation.VM_REMOVE_DEVICE): "not_supported" for state in RUNNING_OR_PAUSED},
+    **{(state, Operation.VM_REMOVE_DEVICE): "device_unknown" for state in COLD},
     **{(state, Operation.VMM_CANCEL): "job_unknown" for state in STATES},
     (VmState.RUNNING, Operation.VM_RESUME): "vm_not_paused",
     (VmState.PAUSED, Operation.VM_PAUSE): "vm_already_paused",
@@ -96,11 +112,9 @@ def state_of(worker: Worker) -> VmState | None:
 
 
 def body_of(operation: Operation) -> dict[str, Any] | None:
-    if operation in (Operation.VM_RESIZE, Operation.VMM_EVENTS):
-        return {}
-    if operation is Operation.VMM_CANCEL:
-        return {"id": "that of no job"}
-    return vm_config(build("hello")) if SIGNATURES[operation].request is not None else None
+    if operation is Operation.VM_CREATE:
+        return vm_config(build("hello"))
+    return BODIES.get(operation)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +155,8 @@ def test_cell(shared: Shared, state: VmState | None, operation: Operation) -> No
         case _:
             assert value is None
     assert state_of(worker) == AFTER[state, operation]
+    if operation in ADDS:
+        worker.call("vm.delete")  # What was added is nowhere to be had.
 
 
 @pytest.mark.parametrize("state", STATES)
