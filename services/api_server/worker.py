@@ -76,7 +76,11 @@ class ApiWorker(ThreadWorker):
         threads = max(1, self.cfg.threads // LONG_SHARE)
         self._long_pool = ThreadPoolExecutor(threads, "long")
         self._metrics_pool = ThreadPoolExecutor(METRICS_THREADS, "metrics")
-        self.metrics.watch_connections(lambda: self.served, lambda: self.waiting)
+        self.metrics.watch_connections(
+            served=lambda: self.served,
+            waiting=lambda: self.waiting,
+            streaming=lambda: self.streams.readers,
+        )
         super().init_process()
 
     def run(self) -> None:

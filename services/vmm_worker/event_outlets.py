@@ -18,7 +18,7 @@ from vmm_worker.monitor import Monitor
 
 __all__ = ["EventOutlets"]
 
-_LAST_QUESTIONS: Final = 0.25
+_LAST_QUESTIONS: Final = 1.0
 """Seconds, at the end of the worker."""
 
 

@@ -57,7 +57,7 @@ class ApiMetrics:
         )
         self._connections = Gauge(
             "velum_api_connections",
-            "Connections of clients that a thread is with, or that wait.",
+            "Connections of clients that a thread is with, that wait, or that read events.",
             ("state",),
             registry=self.registry,
         )
@@ -77,7 +77,7 @@ class ApiMetrics:
         if error is not None:
             self._call_errors.labels(operation, error).inc()
 
-    def watch_connections(self, served: Callable[[], int], waiting: Callable[[], int]) -> None:
-        """Take the number of connections from these from now on."""
-        self._connections.labels("served").set_function(served)
-        self._connections.labels("waiting").set_function(waiting)
+    def watch_connections(self, **states: Callable[[], int]) -> None:
+        """Take the number of connections in each state from these from now on."""
+        for state, count in states.items():
+            self._connections.labels(state).set_function(count)

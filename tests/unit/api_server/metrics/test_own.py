@@ -35,7 +35,9 @@ def test_requests_and_calls_are_counted_from_any_thread():
 def test_connections_are_asked_for_when_they_are_told():
     metrics = ApiMetrics()
     connections = {"served": 1, "waiting": 2}
-    metrics.watch_connections(lambda: connections["served"], lambda: connections["waiting"])
+    metrics.watch_connections(
+        served=lambda: connections["served"], waiting=lambda: connections["waiting"]
+    )
     connections["waiting"] = 5
     value = metrics.registry.get_sample_value
     assert value("velum_api_connections", {"state": "served"}) == 1
