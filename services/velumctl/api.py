@@ -7,6 +7,7 @@ import http.client
 import secrets
 import socket
 from collections.abc import Mapping
+from email.message import Message
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Self
 
@@ -26,6 +27,7 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    headers: Message
 
     def document(self) -> Any:
         """Return the decoded body."""
@@ -95,7 +97,7 @@ class Api:
         response = self.open(method, target, body, headers)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise self.refusal(response, source)
-        return Answer(response.status, self._read(response))
+        return Answer(response.status, self._read(response), response.headers)
 
     def refusal(self, response: http.client.HTTPResponse, source: Source | None = None) -> Refusal:
         """Return what an answer says that is an error."""

@@ -36,14 +36,12 @@ def _lines(failure: Failure) -> Iterator[str]:
 def _details(problem: Problem, source: Source | None) -> Iterator[str]:
     for cause in problem.causes:
         yield f"  because: {printable(cause)}"
-    elsewhere = []
-    for error in problem.errors:
-        span = source.find(error.pointer) if source else None
-        if source and span:
+    places = [(source.find(error.pointer) if source else None, error) for error in problem.errors]
+    if source is not None:
+        found = ((span, error) for span, error in places if span is not None)
+        for span, error in sorted(found, key=lambda place: place[0]):
             yield from _underlined(source, span, error)
-        else:
-            elsewhere.append(error)
-    for error in elsewhere:
+    for error in (error for span, error in places if span is None):
         yield f"  {printable(error.pointer or '/')}: {printable(error.message)}"
     if problem.reference:
         yield f"  the worker's log says more: look for {printable(problem.reference)}"

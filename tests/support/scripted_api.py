@@ -6,9 +6,11 @@ from __future__ import annotations
 import http.server
 import json
 import socketserver
+import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 __all__ = ["Reply", "Request", "ScriptedApi", "problem"]
@@ -32,6 +34,7 @@ class Reply(NamedTuple):
     body: bytes | Iterable[bytes] = b""
     """Pieces are sent as they come, and their end is the connection's."""
     kind: str = "application/json"
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def problem(status: int, code: str, detail: str, **members: Any) -> Reply:
@@ -56,7 +59,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.send_response_only(reply.status)
-        self.send_header("Content-Type", reply.kind)
+        for name, value in {"Content-Type": reply.kind, **reply.headers}.items():
+            self.send_header(name, value)
         if isinstance(reply.body, bytes):
             self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
@@ -76,6 +80,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = False
     block_on_close = True
     owner: ScriptedApi
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, unless it is that the client has left."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class ScriptedApi:

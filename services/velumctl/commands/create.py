@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import unquote
 
 import click
 
 from ipc_protocol.options_vm import DEVICES, MACHINE, VmOption, make_config
 from velumctl.cli import Command, Target
+from velumctl.display import printable
 from velumctl.documents import Document, Format, from_options, read
 from velumctl.parameters import Value
 from velumctl.work import carry_out
@@ -55,7 +57,9 @@ def _create(
     queries = ["dry_run=true"] * dry_run + ["compat=lenient"] * lenient
     name = f"vm.create?{'&'.join(queries)}" if queries else "vm.create"
     with click.get_current_context().ensure_object(Target).api() as api:
-        api.put(name, document)
+        answer = api.put(name, document)
+        if ignored := answer.headers.get("X-Velum-Ignored"):
+            click.echo(f"ignored: {printable(unquote(ignored))}", err=True)
         if boot:
             carry_out(api, "vm.boot", blamed=document.source)
 

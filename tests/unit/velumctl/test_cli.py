@@ -16,6 +16,7 @@ NAMES = [name for section in SECTIONS.values() for name in section]
 ANOTHER_NAME = {
     "vmm.ping": "ping",
     "vmm.shutdown": "shutdown-vmm",
+    "vmm.nmi": "nmi",
     "vmm.list": "list",
     "vmm.jobs": "jobs",
     "vmm.cancel": "cancel",

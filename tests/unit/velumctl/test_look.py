@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from tests.support.velumctl import Velumctl
 from tests.support.waiting import wait_until
 from velumctl.cli import cli
 
+PYTHON = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 INFO = {
     "state": "Running",
     "memory_actual_size": 512 << 20,
@@ -226,6 +230,32 @@ def test_wait_gives_up(server: ScriptedApi, velumctl: Velumctl) -> None:
 def test_wait_for_whom_one_may_not_see(server: ScriptedApi, velumctl: Velumctl) -> None:
     server.answer = lambda _: problem(403, "forbidden", "no")
     assert velumctl("wait", "--state", "paused").code == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["--vm", "web-1", "logs"], "journalctl --unit=velum-vmm@web-1.service --lines=100"),
+        (["logs", "-f", "--unit", "a.service"], "journalctl --unit=a.service --lines=100 --follow"),
+        (["logs", "--file", "-l", "--lines", "5"], "tail -n 5 -- -l"),
+        (["logs", "--file", "/l", "-f"], "tail -n 100 -F -- /l"),
+    ],
+)
+def test_logs(arguments: list[str], command: str, tmp_path: Path, velumctl: Velumctl) -> None:
+    name, _, rest = command.partition(" ")
+    program = tmp_path / name
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$*"\n')
+    program.chmod(0o755)
+    with velumctl.start(*arguments, env={"PATH": str(tmp_path), **PYTHON}) as process:
+        out, _ = process.communicate(timeout=DEADLINE)
+    assert out.decode().strip() == rest
+
+
+def test_logs_without_what_shows_them(tmp_path: Path, velumctl: Velumctl) -> None:
+    with velumctl.start("logs", "--file", "/l", env={"PATH": str(tmp_path), **PYTHON}) as process:
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1
+    assert err.startswith(b"velumctl: tail cannot be run: No such file")
 
 
 @pytest.mark.parametrize(

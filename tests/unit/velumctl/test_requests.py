@@ -205,6 +205,12 @@ def test_the_file_is_shown_where_it_is_wrong(
     assert "   | ^^^^^^^^^^^ is too small" in outcome.err
 
 
+def test_what_a_lenient_server_passed_over(server: ScriptedApi, velumctl: Velumctl) -> None:
+    server.answer = lambda _: Reply(204, headers={"X-Velum-Ignored": "/a%20b, /memory/c"})
+    outcome = velumctl("create", "--kernel", "/k", "--lenient")
+    assert outcome == (0, "", "ignored: /a b, /memory/c\n")
+
+
 def test_a_server_that_hangs_up(server: ScriptedApi, velumctl: Velumctl) -> None:
     server.answer = lambda _: None
     outcome = velumctl("pause")

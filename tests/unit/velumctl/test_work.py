@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.processes import DEADLINE
 from tests.support.scripted_api import Reply, Request, ScriptedApi, problem
+from tests.support.terminal import Terminal
 from tests.support.velumctl import Velumctl
 from tests.support.waiting import wait_until
 
@@ -47,6 +49,30 @@ def test_a_job_is_followed_to_its_end(server: ScriptedApi, velumctl: Velumctl) -
     server.answer = Worker({"state": "Running", "progress": 0.5}, ENDED)
     assert velumctl("boot") == (0, "", "")
     assert targets(server) == ["vm.boot", "vmm.jobs", "vmm.jobs"]
+
+
+def test_a_bar_on_a_terminal(server: ScriptedApi, velumctl: Velumctl) -> None:
+    server.answer = Worker({"state": "Running", "stage": "memory", "progress": 0.5}, ENDED)
+    with (
+        Terminal() as terminal,
+        velumctl.start("boot", stderr=terminal.client, env={**os.environ, "TERM": "xterm"}) as boot,
+    ):
+        terminal.console.expect(b"vm.boot memory")
+        assert boot.wait(DEADLINE) == 0
+
+
+def test_a_restart_of_the_server_is_survived(server: ScriptedApi, velumctl: Velumctl) -> None:
+    worker = Worker({"state": "Running"}, ENDED)
+    losses = iter([None, None])
+
+    def answer(request: Request) -> Reply | None:
+        if request.target.endswith("vmm.jobs"):
+            return next(losses, worker(request))
+        return worker(request)
+
+    server.answer = answer
+    assert velumctl("boot") == (0, "", "")
+    assert targets(server).count("vmm.jobs") > 2
 
 
 def test_a_job_that_fails(server: ScriptedApi, velumctl: Velumctl) -> None:
