@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmm.ping`` over the API's socket: latency and rate, at rest and during boots."""
+"""Reads over the API's socket: latency and rate, at rest, during boots and during scrapes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.integration.performance.layers import measure_layers
 from tests.integration.performance.measure import Results, percentile
 from tests.integration.performance.processes import Service, pss_kib, service
 from tests.support.guests import build
 
 __all__ = ["measure"]
 
-_REQUEST = b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _STATUS = b"HTTP/1.1 200 "
 _REQUESTS = 1000
 _SECONDS = 5.0
@@ -27,7 +27,8 @@ _NANOSECONDS_IN_MS = 1e6
 class _Client:
     """One keep-alive connection with one request under way."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, operation: str) -> None:
+        self._request = f"GET /api/v1/{operation} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.connect(str(path))
         self._answer = b""
@@ -36,7 +37,7 @@ class _Client:
     def ask(self) -> None:
         self._answer = b""
         self._started = time.monotonic_ns()
-        self.socket.sendall(_REQUEST)
+        self.socket.sendall(self._request)
 
     def receive(self) -> float | None:
         """Return the milliseconds it took once the answer is complete."""
@@ -52,18 +53,18 @@ class _Client:
             return None
         took = (time.monotonic_ns() - self._started) / _NANOSECONDS_IN_MS
         if not head.startswith(_STATUS):
-            raise ConnectionError(f"vmm.ping: {head.decode()}")
+            raise ConnectionError(f"{self._request!r}: {head.decode()}")
         return took
 
 
-def _load(path: Path, clients: int) -> tuple[list[float], float]:
+def _load(path: Path, clients: int, operation: str = "vmm.ping") -> tuple[list[float], float]:
     """Keep that many requests under way; return each one's time in ms, and the rate.
 
     It ends after a number of requests, or where the machine is slow after some seconds.
     """
     latencies: list[float] = []
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
-        crowd = [_Client(path) for _ in range(clients)]
+        crowd = [_Client(path, operation) for _ in range(clients)]
         for client in crowd:
             stack.enter_context(client.socket)
             selector.register(client.socket, selectors.EVENT_READ, client)
@@ -115,6 +116,39 @@ def _boots(running: Service, payload: dict[str, str]) -> Iterator[None]:
         raise RuntimeError(failures[0])
 
 
+@contextlib.contextmanager
+def _scrapes(running: Service) -> Iterator[None]:
+    """Ask for the metrics again and again while the context lasts."""
+    stop = threading.Event()
+
+    def scrape() -> None:
+        with running.client() as client:
+            while not stop.is_set():
+                client.get("/metrics")
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _measure_rest(results: Results, running: Service) -> None:
+    """Measure reads while nothing else is done."""
+    for operation in ("vmm.ping", "vm.info"):
+        for clients in (1, 8):
+            latencies, rate = _load(running.socket, clients, operation)
+            name = f"{operation}, {clients} client{'s' * (clients > 1)}"
+            median = percentile(latencies, 50)
+            results.add(f"{name}, p50", "ms", median, aim=1.0 if clients == 1 else None)
+            results.add(f"{name}, p99", "ms", percentile(latencies, 99))
+            results.add(f"{name}, rate", "1/s", rate)
+            if (operation, clients) == ("vmm.ping", 1):
+                measure_layers(results, running.ipc, median)
+
+
 def measure(results: Results, runs: int, payload: dict[str, str] | None = None) -> None:
     """Measure the API.
 
@@ -124,16 +158,15 @@ def measure(results: Results, runs: int, payload: dict[str, str] | None = None) 
         payload: What is booted meanwhile; a guest that counts if ``None``.
     """
     payload = payload or {"kernel": str(build("count"))}
-    with service() as running:
+    with service() as running, running.client() as client:
         _load(running.socket, 1)
         for _ in range(runs):
-            for clients in (1, 8):
-                latencies, rate = _load(running.socket, clients)
-                name = f"vmm.ping, {clients} client{'s' * (clients > 1)}"
-                aim = 1.0 if clients == 1 else None
-                results.add(f"{name}, p50", "ms", percentile(latencies, 50), aim=aim)
-                results.add(f"{name}, p99", "ms", percentile(latencies, 99))
-                results.add(f"{name}, rate", "1/s", rate)
+            client.put("/api/v1/vm.create", {"payload": payload})
+            _measure_rest(results, running)
+            with _scrapes(running):
+                latencies, _ = _load(running.socket, 1)
+            results.add("vmm.ping during scrapes, p99", "ms", percentile(latencies, 99), aim=5.0)
+            client.put("/api/v1/vm.delete")
             with _boots(running, payload):
                 latencies, _ = _load(running.socket, 1)
             results.add("vmm.ping during boots, p50", "ms", percentile(latencies, 50))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ipc_protocol.names import ipc_path
 from tests.integration.performance.measure import wait_until
 from tests.support.http import UnixHTTP, wait_for_socket
 
@@ -31,12 +32,17 @@ _MAPPING = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<access>\S{4}
 _GUEST_RAM = 256 << 20
 """Nothing but the guest's RAM is mapped in pieces of this size."""
 _OK = 200
+_NAME = "bench"
+"""Of the VM."""
 
 
 class Service(NamedTuple):
     """A worker and the API in front of it."""
 
     socket: Path
+    """The API's."""
+    ipc: Path
+    """The worker's."""
     worker: subprocess.Popen[bytes]
     api: subprocess.Popen[bytes]
 
@@ -76,12 +82,13 @@ def service() -> Iterator[Service]:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="velum-bench-"))
         socket = Path(directory) / "api.sock"
         place = ["--runtime-dir", directory]
-        worker = [sys.executable, "-m", "vmm_worker", "--name", "bench", *place]
+        worker = [sys.executable, "-m", "vmm_worker", "--name", _NAME, *place]
         api = [sys.executable, "-m", "api_server", "--socket", str(socket), *place]
         started = Service(
             socket,
+            ipc_path(directory, _NAME),
             stack.enter_context(running([*worker, "--log-level", "warning"])),
-            stack.enter_context(running([*api, "--default-vm", "bench", "--log-level", "warning"])),
+            stack.enter_context(running([*api, "--default-vm", _NAME, "--log-level", "warning"])),
         )
         wait_for_socket(socket, timeout=60)
         with started.client() as client:
