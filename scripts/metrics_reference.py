@@ -38,7 +38,7 @@ def _own() -> ApiMetrics:
     metrics = ApiMetrics()
     metrics.note_request("GET", "/metrics", 200, 0.0)
     metrics.note_call(Operation.VMM_PING, 0.0, ErrorCode.VMM_TIMEOUT)
-    metrics.watch_connections(int, int)
+    metrics.watch_connections(served=int, waiting=int, streaming=int)
     return metrics
 
 
