@@ -177,9 +177,9 @@ class Jobs:
                 f"there is no job {job_id!a}; vmm.jobs lists the last {KEPT}",
             )
         if call.over:
-            state = call.info.state.lower()
             raise VmFailure(
-                ErrorCode.JOB_FINISHED, f"the job {job_id} ({call.operation}) has {state} already"
+                ErrorCode.JOB_FINISHED,
+                f"the job {job_id} ({call.operation}) is over already: {call.info.state}",
             )
         failure = VmFailure(
             ErrorCode.OPERATION_CANCELLED, f"{call.operation} was cancelled by vmm.cancel"

@@ -219,8 +219,8 @@ def test_what_cannot_be_cancelled_says_why(desk: Desk) -> None:
     desk.ask(lambda _: None)
     desk.ask(fail, Operation.VM_PAUSE)
     desk.collect(2)
-    for job, state in zip(desk.jobs.infos(), ("succeeded", "failed"), strict=True):
-        with pytest.raises(VmFailure, match=f"has {state} already") as caught:
+    for job, state in zip(desk.jobs.infos(), ("Succeeded", "Failed"), strict=True):
+        with pytest.raises(VmFailure, match=f"is over already: {state}") as caught:
             desk.jobs.cancel(job.id)
         assert caught.value.error.code is ErrorCode.JOB_FINISHED
 
