@@ -58,6 +58,7 @@ class Audit:
             **vm_of(req),
             "status": falcon.http_status_to_code(resp.status),
             "code": code,
+            "job": context.job,
             "duration_ms": milliseconds_of(req),
             "request_id": context.request_id,
         }

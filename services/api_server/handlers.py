@@ -61,6 +61,7 @@ class Handler:
             value = self._services.peers.call(worker, operation, body, context=context)
         if context.respond_async:
             resp.status = HTTPStatus.ACCEPTED
+            req.context.job = value.id
             resp.set_header("Preference-Applied", RESPOND_ASYNC)
             answer_json(resp, value)
         elif SIGNATURES[operation].result is not None:

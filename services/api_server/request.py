@@ -28,6 +28,8 @@ class RequestContext(Context):
     """Every query parameter of the route."""
     vm: str | None = None
     """The name of the VM it is for, if it is for one."""
+    job: str | None = None
+    """The id of what goes on after the answer."""
     code: ErrorCode | None = None
     """Why it was refused."""
 

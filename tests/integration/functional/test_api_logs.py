@@ -24,6 +24,8 @@ def test_an_id_is_in_the_answer_and_in_all_three_logs(tmp_path, worker):
         assert http.put("/api/v1/vm.create", config).status == 204
         failed = http.put("/api/v1/vm.pause", headers=headers)
         assert (failed.json["code"], failed.json["request_id"]) == ("vm_not_running", "order-66")
+        job = http.put("/api/v1/vm.delete", headers={"Prefer": "respond-async"})
+        assert job.status == 202
     logged = [json.loads(line) for line in api.read_log().splitlines()]
     ours = [line for line in logged if line.get("request_id") == "order-66"]
     assert [(line["target"], line["status"], line.get("code")) for line in ours] == [
@@ -31,9 +33,11 @@ def test_an_id_is_in_the_answer_and_in_all_three_logs(tmp_path, worker):
         ("/api/v1/vm.pause", 409, "vm_not_running"),
     ]
     audited = [json.loads(line) for line in audit.read_text().splitlines()]
-    assert [line["operation"] for line in audited] == ["vm.create", "vm.create", "vm.pause"]
-    assert [line.get("query") for line in audited] == ["dry_run=true", None, None]
-    first, second, third = (line["request_id"] for line in audited)
+    names = [line["operation"] for line in audited]
+    assert names == ["vm.create", "vm.create", "vm.pause", "vm.delete"]
+    assert [line.get("query") for line in audited] == ["dry_run=true", None, None, None]
+    assert [line.get("job") for line in audited] == [None, None, None, job.json["id"]]
+    first, second, third, _ = (line["request_id"] for line in audited)
     assert first == third == "order-66" != second
     told = [line for line in worker.read_log().splitlines() if "request_id=order-66" in line]
     assert any("vm.pause" in line for line in told), worker.read_log()
