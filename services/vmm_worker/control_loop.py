@@ -207,7 +207,7 @@ class ControlLoop:
                     ErrorCode.VMM_UNAVAILABLE, f"{operation}: the worker is shutting down"
                 )
             if incoming.context.dry_run:
-                self._vmm.try_out(operation)
+                self._vmm.try_out(operation, incoming.body)
                 return
             self._vmm.change(
                 operation, incoming.body, received_ns=incoming.received_ns, progress=progress

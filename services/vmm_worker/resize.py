@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,14 @@ from ipc_protocol.messages import VmResize
 from ipc_protocol.validation import parse_config
 
 __all__ = ["check_running", "resized"]
+
+_PARTS: Final = {
+    "/cpus/": "desired_vcpus",
+    "/num_queues": "desired_vcpus",
+    "/memory/": "desired_ram",
+    "/balloon/": "desired_balloon",
+}
+"""What of the configuration each of them can make wrong."""
 
 
 def resized(config: VmConfig, request: VmResize) -> VmConfig:
@@ -34,11 +43,20 @@ def resized(config: VmConfig, request: VmResize) -> VmConfig:
     try:
         return parse_config(msgspec.to_builtins(changed))
     except VmFailure as ex:
-        given = [f"/{name}" for name, value in _given(request)]
-        pointer = given[0] if len(given) == 1 else ""
-        raise _refusal(
-            [FieldError(pointer, f"{each.pointer} {each.message}") for each in ex.error.fields]
-        ) from ex
+        fields = [
+            FieldError(_asked(each.pointer, request), f"{each.pointer} {each.message}")
+            for each in ex.error.fields
+        ]
+        raise _refusal(fields) from ex
+
+
+def _asked(pointer: str, request: VmResize) -> str:
+    """Return the pointer of what in a request brought a field of the configuration to its fault."""
+    given = [name for name, _ in _given(request)]
+    for part, name in _PARTS.items():
+        if part in pointer and name in given:
+            return f"/{name}"
+    return f"/{given[0]}" if len(given) == 1 else ""
 
 
 def check_running(config: VmConfig, request: VmResize) -> None:

@@ -133,19 +133,26 @@ class Vmm:
             self._changes[operation]()
         _log.info("%s done; state: %s", operation, self.standing.state or "no VM")
 
-    def try_out(self, operation: Operation) -> None:
+    def try_out(self, operation: Operation, body: object) -> None:
         """Say whether an operation could be performed, and change nothing.
 
-        A configuration is good when it has come this far: what is decoded is validated.
+        Args:
+            operation: Which one.
+            body: What its signature says. A configuration is valid when it has come this
+                far; what is left is whether this host has what it names.
 
         Raises:
-            VmFailure: ``not_supported`` for an operation that cannot be tried.
+            VmFailure: ``not_supported`` for an operation that cannot be tried; what the host
+                lacks for the VM.
         """
-        if operation is not Operation.VM_CREATE:
+        if not isinstance(body, VmConfig):
             raise VmFailure(
                 ErrorCode.NOT_SUPPORTED,
                 f"{operation}: only vm.create can be tried without doing it (dry_run)",
             )
+        from vmm_worker.preflight import check_host  # noqa: PLC0415 - most workers never try
+
+        check_host(body, kvm=self._kvm)
 
     def guest_event(self, machine: Machine, event: Event) -> GuestReboot | None:
         """Act on an event of the shim.

@@ -11,8 +11,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
-from ipc_protocol.config import CpusConfig, MemoryConfig, PayloadConfig, VmConfig
+from ipc_protocol.config import (
+    CoreScheduling,
+    CpusConfig,
+    MemoryConfig,
+    PayloadConfig,
+    VmConfig,
+)
 from ipc_protocol.config_devices import (
     ConsoleConfig,
     DiskConfig,
@@ -26,6 +33,7 @@ from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import VmRemoveDevice, VmResize
 from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
 from ipc_protocol.validation import MAX_ERRORS, PARSERS, parse_config
+from tests.support.whole_config import ADDITIONS, whole_document
 from tests.unit.ipc_protocol.strategies import CONFIG, JSON
 
 KERNEL = {"kernel": "/boot/vmlinuz"}
@@ -267,6 +275,40 @@ def test_what_asks_for_nothing_is_of_the_field_s_own_type(pointer: str, field: U
     for value in field.nothing:
         assert value is None or msgspec.convert(value, field.kind) is not None, pointer
     assert msgspec.json.schema(field.kind)
+
+
+def pointers(value: object, pointer: str = "") -> Iterator[str]:
+    """Find every field of a document; an element of an array has its array's pointer."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield f"{pointer}/{name}"
+            yield from pointers(below, f"{pointer}/{name}")
+    elif isinstance(value, list):
+        for each in value:
+            yield from pointers(each, pointer)
+
+
+def known(kind: inspect.Type | None, node: Node, pointer: str = "") -> Iterator[str]:
+    """Find every field that the validation knows, supported or not."""
+    yield pointer
+    others = {} if isinstance(node, Unsupported) else dict(node)
+    for inner in (kind, *getattr(kind, "types", ()), getattr(kind, "item_type", None)):
+        for field in getattr(inner, "fields", ()):
+            below = others.pop(field.encode_name, {})
+            yield from known(field.type, below, f"{pointer}/{field.encode_name}")
+    for name, below in others.items():
+        yield from known(None, below, f"{pointer}/{name}")
+
+
+def test_a_client_that_spells_every_default_out_is_served() -> None:
+    document = whole_document("/k", "/d", "/p", "/s")
+    config = parse_config(document)
+    assert config.cpus.nested
+    assert config.cpus.core_scheduling is CoreScheduling.VM
+    # What vm.info shows of it can be given again.
+    assert parse_config(msgspec.to_builtins(config)) == config
+    every = {*known(inspect.type_info(VmConfig), UNSUPPORTED)} - {""}
+    assert {*pointers(document)} == every - ADDITIONS
 
 
 def test_zero_is_not_false_and_an_unknown_part_is_unknown() -> None:

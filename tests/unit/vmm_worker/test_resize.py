@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ipc_protocol.config import CpusConfig, PayloadConfig, VmConfig
@@ -37,7 +38,8 @@ def test_what_is_given_is_changed() -> None:
         (VmResize(desired_vcpus=5), "/desired_vcpus", "/cpus/max_vcpus must be at least"),
         (VmResize(desired_vcpus=1), "/desired_vcpus", "/disks/0/num_queues must be at most"),
         (VmResize(desired_balloon=512 * MIB), "/desired_balloon", "less than the memory"),
-        (VmResize(desired_vcpus=5, desired_ram=64 * MIB), "", "/cpus/max_vcpus"),
+        (VmResize(desired_vcpus=5, desired_ram=64 * MIB), "/desired_vcpus", "/cpus/max_vcpus"),
+        (VmResize(desired_ram=4 * MIB, desired_balloon=4 * MIB), "/desired_balloon", "less than"),
     ],
 )
 def test_what_does_not_fit_is_refused(request_: VmResize, pointer: str, says: str) -> None:
@@ -47,6 +49,13 @@ def test_what_does_not_fit_is_refused(request_: VmResize, pointer: str, says: st
     assert error.code is ErrorCode.INVALID_REQUEST
     assert [each.pointer for each in error.fields] == [pointer]
     assert says in error.message
+
+
+def test_what_two_bring_about_together_is_told_of_the_whole() -> None:
+    config = msgspec.structs.replace(CONFIG, balloon=BalloonConfig(size=64 * MIB))
+    with pytest.raises(VmFailure) as caught:
+        resized(config, VmResize(desired_vcpus=2, desired_ram=64 * MIB))
+    assert [each.pointer for each in caught.value.error.fields] == [""]
 
 
 def test_a_balloon_that_is_not_there_has_no_size() -> None:
