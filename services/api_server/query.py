@@ -27,7 +27,9 @@ class Parameter(NamedTuple):
 DRY_RUN = Parameter(
     "dry_run",
     ("false", "true"),
-    "With `true` the request is checked and answered as if it were done, and nothing changes.",
+    "With `true` nothing changes: the configuration is checked, and so is what this host has of "
+    "it, such as its files, and all that is missing is told at once. Without, files are looked at "
+    "when the VM is booted; until then they may still be made.",
 )
 LENIENT = "lenient"
 COMPAT = Parameter(

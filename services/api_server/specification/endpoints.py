@@ -146,7 +146,8 @@ ENDPOINTS: dict[str, Endpoint] = {
     "vm.info": Endpoint(
         _VM,
         "Show configuration, state and memory of the VM.",
-        "The configuration has its defaults filled in; what is not set is absent.",
+        "The configuration has its defaults filled in, and each device its id; what is not set is "
+        "absent. It can be given to `vm.create` as it is.",
         answer={"config": _CONFIG, "state": "Created", "memory_actual_size": 134217728},
         state=VmState.CREATED,
     ),

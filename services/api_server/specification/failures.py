@@ -65,7 +65,7 @@ OF_OPERATIONS: Final[dict[Operation, frozenset[ErrorCode]]] = {
     Operation.VMM_SHUTDOWN: frozenset(),
     Operation.VMM_JOBS: frozenset(),
     Operation.VMM_CANCEL: frozenset({ErrorCode.JOB_UNKNOWN, ErrorCode.JOB_FINISHED}),
-    Operation.VM_CREATE: _CONFIG | {ErrorCode.VM_ALREADY_CREATED},
+    Operation.VM_CREATE: _CONFIG | _BUILD | {ErrorCode.VM_ALREADY_CREATED},
     Operation.VM_BOOT: _BUILD | {ErrorCode.VM_NOT_CREATED, ErrorCode.VM_ALREADY_RUNNING},
     Operation.VM_INFO: frozenset({ErrorCode.VM_NOT_CREATED}),
     Operation.VM_COUNTERS: _STOPPED,
