@@ -4,9 +4,9 @@
 import pytest
 
 from tests.support.api import ApiProcess
-from tests.support.documents import whole_document
 from tests.support.guests import build
 from tests.support.processes import make_file, start_worker, vm_config
+from tests.support.whole_config import whole_document
 
 MIB = 1 << 20
 MAC = "52:54:00:12:34:56"
