@@ -41,6 +41,11 @@ class ClientSocket(socket.socket):
         """Whether there is something that the client has not taken."""
         return bool(self._unsent)
 
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own
+        """Tell the kernel only when it is news: gunicorn says it several times a request."""
+        if flag != self.getblocking():
+            super().setblocking(flag)
+
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Keep what is to be sent; the head and the body of an answer go together."""
         del flags

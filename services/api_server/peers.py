@@ -122,7 +122,8 @@ class Peers:
         finally:
             self._observe(operation, time.perf_counter() - started, error)
             # A worker that ends takes its socket along; calls under way outlive this.
-            if not _is_there(path):
+            ended = error is not None or operation is Operation.VMM_SHUTDOWN
+            if ended and not _is_there(path):
                 self._forget(path)
 
     def _forget(self, path: Path) -> None:

@@ -14,16 +14,19 @@ import os
 import select
 import selectors
 import socket
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from gunicorn import util
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 from api_server import problem, request_ids
 from api_server.connection import Connection
+from api_server.dates import http_date
 from api_server.failure import explain, failure
 from api_server.metrics.own import ApiMetrics
 from api_server.streams import Streams
@@ -45,8 +48,13 @@ REST_MS = 20
 _LOOK = 0.25
 """Seconds between two looks at who has taken too long."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread has the interpreter while another one wants it."""
+
 # gunicorn has no setting for the Server header; each Response copies this global.
 wsgi.SERVER = SERVER_NAME  # type: ignore[attr-defined] # imported there, so not in its stub
+# Nor one for the Date, which it spells anew for each answer.
+util.http_date = http_date
 
 
 class ApiWorker(ThreadWorker):
@@ -76,6 +84,9 @@ class ApiWorker(ThreadWorker):
         threads = max(1, self.cfg.threads // LONG_SHARE)
         self._long_pool = ThreadPoolExecutor(threads, "long")
         self._metrics_pool = ThreadPoolExecutor(METRICS_THREADS, "metrics")
+        # A thread that is busy, with the metrics of many VMs say, is not to keep the others
+        # waiting for the interpreter the default 5 ms each of the many times they need it.
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self.metrics.watch_connections(
             served=lambda: self.served,
             waiting=lambda: self.waiting,

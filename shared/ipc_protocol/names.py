@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -54,6 +55,7 @@ def check_name(name: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=1024)
 def ipc_path(runtime_dir: str | os.PathLike[str], name: str) -> Path:
     """Return the socket path of the worker that runs the VM of that name."""
     return Path(runtime_dir) / f"{check_name(name)}{IPC_SUFFIX}"

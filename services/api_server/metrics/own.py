@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -62,18 +63,25 @@ class ApiMetrics:
             registry=self.registry,
         )
 
+        # To find a series by its labels takes longer than to count in it.
+        self._answers = functools.cache(
+            lambda method, route, status: self._requests.labels(method, route, str(status))
+        )
+        self._durations = functools.cache(self._request_seconds.labels)
+        self._calls = functools.cache(self._call_seconds.labels)
+
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer; ``route`` and ``method`` are known ones, or ``OTHER``."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._answers(method, route, status).inc()
+        self._durations(route).observe(seconds)
 
     def note_refusal(self, status: int) -> None:
         """Count what did not get as far as the application, hence no method and no time."""
-        self._requests.labels(OTHER, OTHER, str(status)).inc()
+        self._answers(OTHER, OTHER, status).inc()
 
     def note_call(self, operation: Operation, seconds: float, error: ErrorCode | None) -> None:
         """Count a call of a worker, whatever came of it."""
-        self._call_seconds.labels(operation).observe(seconds)
+        self._calls(operation).observe(seconds)
         if error is not None:
             self._call_errors.labels(operation, error).inc()
 
