@@ -32,6 +32,8 @@ MAX_ERRORS: Final = 100
 
 _SHOWN: Final = 64
 """Characters of a client's own text that are repeated to it."""
+_INT64: Final = range(-(1 << 63), 1 << 63)
+"""What a number may be that has no range of its own: what clients in other languages have."""
 _CONSTANTS: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
 _CONFIG: Final = inspect.type_info(VmConfig)
 
@@ -270,6 +272,8 @@ class _Walk:
 
 
 def _integer(value: object, kind: Any) -> str:
+    if kind.le is None and type(value) is int and value not in _INT64:
+        return "must be a whole number of at most 63 bits"
     fits = (
         type(value) is int
         and (kind.ge is None or value >= kind.ge)

@@ -221,6 +221,7 @@ def test_everything_wrong_is_told_at_once() -> None:
         ("/net/0/tap", "a" * 16, "at most 15"),
         ("/balloon/size", 4095, "multiple of 4096"),
         ("/pmem/0/size", 1 << 20, "multiple of 2097152"),
+        ("/pmem/0/size", 1 << 63, "at most 63 bits"),
         ("/vsock/cid", 2, "from 3 to 4294967294"),
         ("/vsock/cid", 0xFFFFFFFF, "from 3 to 4294967294"),
         ("/rng", None, "must be an object, not null"),
