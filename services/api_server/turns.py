@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many threads may wait for one worker: never so many that others get none.
 
-A worker that has just answered may have all but a few. One that is silent may have as many as
-are free, so it holds half of what others leave, the next one half of the rest, and so on. Beyond
-that requests wait for their turn, and are refused once the worker has been silent for a while.
+A worker that has just answered may have all but a few. One that is silent may have half as many
+as are free, so it holds a third of what others leave, the next one a third of the rest, and so
+on. Beyond that requests wait for their turn, and are refused once the worker has been silent for
+a while.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ PATIENCE: Final = 1.0
 
 _KEPT: Final = 8
 """One thread in this many is kept from a worker although it answers: it may stop any moment."""
+_LEAST: Final = 2
+"""Whatever others have: something long, and a look at how far it is."""
 _SILENCE: Final = frozenset({ErrorCode.VMM_TIMEOUT, ErrorCode.VMM_UNAVAILABLE})
 
 
@@ -98,7 +101,7 @@ class Turns:
 
     def _admits(self, load: _Load) -> bool:
         free = self._threads - self._calls
-        if load.calls < max(1, free):
+        if load.calls < max(_LEAST, free // 2):
             return True
         answers = time.monotonic() - load.heard < PATIENCE
         return answers and free > max(1, self._threads // _KEPT)
