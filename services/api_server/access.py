@@ -56,13 +56,14 @@ class Access:
         with self._lock:
             if version == self._version:
                 return
-            self._version = version
             try:
                 self._policy = read_policy(self.path)
             except ApiFailure as ex:
                 _log.error("%s; what it said before still holds", ex)
             else:
                 _log.info("the access file %s was read anew", self.path)
+            # Last: until then whoever comes finds that it changed, and waits for the lock.
+            self._version = version
 
 
 def _version(path: Path) -> _Version | None:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from api_server import access as module
 from api_server.access import Access
 from api_server.credentials import Credentials
+from api_server.policy import read_policy
 from api_server.roles import Peer, Role
 from ipc_protocol.errors import ApiFailure
 
@@ -53,6 +57,25 @@ def test_a_change_counts_from_the_next_request_on(file, caplog):
         _say(file, "operator")
         assert access.role(_ROOT) is Role.OPERATOR
     assert "read anew" in caplog.text
+
+
+def test_nobody_is_judged_by_what_a_file_said_before(file, monkeypatch):
+    access = Access(file)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read_slowly(path):
+        reading.set()
+        assert go_on.wait(30)
+        return read_policy(path)
+
+    monkeypatch.setattr(module, "read_policy", read_slowly)
+    _say(file, "operator")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(access.role, _ROOT)
+        assert reading.wait(30)
+        second = pool.submit(access.role, _ROOT)
+        go_on.set()
+        assert first.result(30) is second.result(30) is Role.OPERATOR
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("["), lambda path: path.unlink()])
