@@ -9,11 +9,12 @@ import fcntl
 import os
 import select
 import signal
+import sys
 import termios
 import tty
 from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from typing import Final, NoReturn
 
 __all__ = ["End", "attach", "handed_over"]
 
@@ -21,6 +22,8 @@ _STDIN: Final = 0
 _STDOUT: Final = 1
 _CHUNK: Final = 1 << 16
 _WINDOW_BYTES: Final = 8
+_OF_SIGNAL: Final = 128
+"""What shells add to the number of the signal that ended a process."""
 
 
 class End(Enum):
@@ -39,7 +42,7 @@ def handed_over(peer: int) -> Iterator[None]:
     Args:
         peer: A descriptor of the console: a pseudo-terminal or a socket.
     """
-    with _raw(_STDIN), _following_window(peer):
+    with _ending_in_order(), _raw(_STDIN), _following_window(peer):
         yield
 
 
@@ -92,6 +95,21 @@ def _write(fd: int, data: bytes) -> bool:
             raise
         return False
     return True
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Have a signal that ends the process leave the terminal as it was."""
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        sys.exit(_OF_SIGNAL + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -95,7 +95,6 @@ def test_console(kind: str, velumctl: Velumctl, terminal: Terminal, tmp_path: Pa
         terminal.console.expect(b"three" + DETACH)
         # The guest ends at a q, and with it what is attached to it.
         terminal.console.send(b"q")
-        terminal.console.expect(b"bye")
         terminal.console.expect(b"the worker closed the serial")
         assert session.wait(DEADLINE) == 5
     assert not terminal.raw()
@@ -123,7 +122,28 @@ def test_a_console_that_is_piped(velumctl: Velumctl) -> None:
         *("--serial", "pty", "--console", "off", "--boot"),
     )
     assert created == (0, "", "")
-    with velumctl.start("console") as session:
-        out, _ = session.communicate(b"hello q", timeout=DEADLINE)
-    assert b"hello q" in out
-    assert session.returncode == 5
+    with velumctl.start("console", bufsize=0) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write(b"hello!")
+        assert b"".join(iter(lambda: session.stdout.read(1), b"!")).endswith(b"hello")
+        session.stdin.write(b"q")
+        session.stdin.close()
+        assert session.wait(DEADLINE) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_terminal_is_itself_again_whatever_ends_the_session(
+    number: signal.Signals, velumctl: Velumctl, terminal: Terminal
+) -> None:
+    created = velumctl(
+        *("create", "--kernel", build("echo"), "--memory", "size=16M"),
+        *("--serial", "pty", "--console", "off", "--boot"),
+    )
+    assert created == (0, "", "")
+    with attached(velumctl, terminal) as session:
+        terminal.console.expect(b"detaches")
+        assert terminal.raw()
+        session.send_signal(number)
+        assert session.wait(DEADLINE) == 128 + number
+    assert not terminal.raw()
