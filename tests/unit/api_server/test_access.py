@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -74,6 +74,7 @@ def test_nobody_is_judged_by_what_a_file_said_before(file, monkeypatch):
         first = pool.submit(access.role, _ROOT)
         assert reading.wait(30)
         second = pool.submit(access.role, _ROOT)
+        assert not wait([second], timeout=0.1).done
         go_on.set()
         assert first.result(30) is second.result(30) is Role.OPERATOR
 
