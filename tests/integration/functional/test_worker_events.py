@@ -136,7 +136,7 @@ def test_the_event_monitor_descriptor_is_never_waited_for(tmp_path: Path) -> Non
     try:
         options = {"pass_fds": (writing,)}
         ipc = tmp_path / "default.ipc"
-        command = ("--ipc", ipc, "--event-monitor", f"fd={writing}")
+        command = ("--ipc", ipc, "--shutdown-timeout", 0, "--event-monitor", f"fd={writing}")
         with Worker(ipc, *command, log=tmp_path / "log", **options) as worker:
             os.close(writing)
             writing = -1
