@@ -212,6 +212,8 @@ def test_streams_outlive_a_killed_worker(tmp_path: Path, api: ApiProcess) -> Non
 def test_the_last_event_of_a_worker_is_its_end(tmp_path: Path, api: ApiProcess) -> None:
     with start_worker(tmp_path) as worker, EventStream(api.socket) as stream:
         stream.begin()
+        happen(worker)
+        stream.until("vm.deleted")
         worker.call("vm.create", vm_config("/nonexistent"))
         worker.call("vmm.shutdown")
         assert worker.wait() == 0

@@ -15,7 +15,7 @@ import pytest
 
 from ipc_protocol.client import Client
 from ipc_protocol.errors import VmFailure
-from ipc_protocol.messages import VmState
+from ipc_protocol.messages import Operation, VmState
 from ipc_protocol.monitor import EventBatch, EventsQuery, MonitorEvent
 from tests.support.guests import build
 from tests.support.processes import Worker, eventually, start_worker, vm_config
@@ -173,9 +173,21 @@ def test_an_event_monitor_that_cannot_be(tmp_path: Path, option: str, complaint:
 
 def test_the_end_of_the_worker_is_the_last_event_a_reader_gets(tmp_path: Path) -> None:
     with start_worker(tmp_path) as worker, Client(worker.ipc) as reader:
-        query = EventsQuery(ask(worker, EventsQuery()).epoch, 1, 30_000)
+        seen: list[str] = []
+
+        def follow() -> None:
+            epoch, after = ask(worker, EventsQuery()).epoch, 0
+            while "vmm.shutdown" not in seen:
+                batch = reader.call(Operation.VMM_EVENTS, EventsQuery(epoch, after, 30_000))
+                seen.extend(f"{each.source}.{each.event}" for each in batch.events)
+                after = batch.last
+
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(reader.call, "vmm.events", query)  # type: ignore[arg-type]
+            following = pool.submit(follow)
+            worker.call("vm.create", vm_config("/nonexistent"))
+            worker.call("vm.delete")
+            eventually(lambda: "vm.deleted" in seen, "the reader follows")
+            worker.call("vm.create", vm_config("/nonexistent"))
             worker.call("vmm.shutdown")
-            batch = waiting.result()
-        assert [(each.source, each.event) for each in batch.events] == [("vmm", "shutdown")]
+            following.result()
+        assert seen == ["vmm.starting", "vm.deleted", "vm.deleted", "vmm.shutdown"]
