@@ -195,7 +195,7 @@ class Client:
         return VmFailure(
             ErrorCode.VMM_TIMEOUT,
             f"the worker at {self._path} did not answer {operation} within {seconds:g} s; "
-            "the operation may still complete: see vm.info",
+            "the operation may still complete: see vmm.jobs",
         )
 
     def _gone(self, operation: Operation) -> VmFailure:
