@@ -20,6 +20,7 @@ from velumctl.source import Source
 __all__ = ["PREFIX", "Answer", "Api"]
 
 PREFIX: Final = "/api/v1/"
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class Answer(NamedTuple):
@@ -29,9 +30,20 @@ class Answer(NamedTuple):
     body: bytes
     headers: Message
 
-    def document(self) -> Any:
-        """Return the decoded body."""
-        return msgspec.json.decode(self.body)
+    def document(self, kind: Any = Any) -> Any:
+        """Return the decoded body.
+
+        Args:
+            kind: The type that it should be of.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except _NOT_JSON as ex:
+            raise Failure(
+                ExitCode.FAILED,
+                f"the server's answer is not understood: {ex}",
+                "are velum-api and velumctl of the same release?",
+            ) from ex
 
 
 class Api:
@@ -59,9 +71,9 @@ class Api:
         """Close the connection."""
         self._connection.close()
 
-    def get(self, name: str) -> Any:
-        """Return the document that a read operation answers with."""
-        return self.request("GET", PREFIX + name).document()
+    def get(self, name: str, kind: Any = Any) -> Any:
+        """Return the document that a read operation answers with, as :meth:`Answer.document`."""
+        return self.request("GET", PREFIX + name).document(kind)
 
     def put(
         self,
@@ -171,12 +183,12 @@ def _problem(status: int, content: bytes) -> Problem:
     """Return what the server says, in Velum's form or in Cloud Hypervisor's."""
     try:
         problem = msgspec.json.decode(content, type=Problem)
-    except msgspec.DecodeError:
+    except _NOT_JSON:
         pass
     else:
         return msgspec.structs.replace(problem, status=status)
     try:
         outermost, *causes = msgspec.json.decode(content, type=tuple[str, ...])
-    except (msgspec.DecodeError, ValueError):
+    except (*_NOT_JSON, ValueError):
         return Problem(detail=f"the server answered {status}", status=status)
     return Problem(detail=outermost, status=status, causes=tuple(causes))

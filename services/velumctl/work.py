@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import click
-import msgspec
 
 from ipc_protocol.jobs import JobInfo, JobState
 from velumctl.api import Api
@@ -61,7 +60,7 @@ def carry_out(
         raise Refusal(ex.problem, ex.source or blamed) from ex
     if answer.status != HTTPStatus.ACCEPTED:
         return  # A server that knows no jobs has done it.
-    job = msgspec.json.decode(answer.body, type=JobInfo)
+    job = answer.document(JobInfo)
     if detach:
         click.echo(job.id)
         return
@@ -128,7 +127,7 @@ def _until_over(api: Api, job: JobInfo, show: Callable[[JobInfo], None]) -> JobI
 
 
 def _now(api: Api, job: JobInfo) -> JobInfo:
-    jobs = msgspec.convert(api.get("vmm.jobs"), list[JobInfo])
+    jobs: list[JobInfo] = api.get("vmm.jobs", list[JobInfo])
     found = next((each for each in jobs if each.id == job.id), None)
     if found is None:
         raise Failure(

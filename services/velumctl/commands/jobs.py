@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import click
-import msgspec
 
 from ipc_protocol.jobs import JobInfo, JobState
 from velumctl.cli import Target, command, pass_target
@@ -23,12 +22,12 @@ __all__ = ["COMMANDS"]
 def jobs(target: Target, *, as_document: bool) -> None:
     """Show what the VM's worker does and has done, the newest last."""
     with target.api() as api:
-        document = api.get("vmm.jobs")
+        document = api.get("vmm.jobs", Any if as_document else list[JobInfo])
     if as_document:
         as_json(document)
         return
     header = ("ID", "OPERATION", "STATE", "PROGRESS", "STAGE", "SECONDS", "ERROR")
-    table(header, map(_row, msgspec.convert(document, list[JobInfo])), right=(3, 5))
+    table(header, map(_row, document), right=(3, 5))
 
 
 def _row(job: JobInfo) -> tuple[str, ...]:
@@ -44,7 +43,7 @@ def _complete_job(ctx: click.Context, _param: click.Parameter, incomplete: str) 
     """Offer the jobs that are not over."""
     try:
         with ctx.ensure_object(Target).api() as api:
-            found = msgspec.convert(api.get("vmm.jobs"), list[JobInfo])
+            found = api.get("vmm.jobs", list[JobInfo])
     except Failure:
         return []
     active = [job.id for job in found if job.state in (JobState.QUEUED, JobState.RUNNING)]

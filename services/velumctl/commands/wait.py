@@ -17,9 +17,9 @@ from velumctl.failures import ExitCode, Failure, Refusal
 __all__ = ["COMMANDS"]
 
 _PERIOD: Final = 0.1
-_ABSENT: Final = "absent"
+_NOT_CREATED: Final = "notcreated"
 _GONE: Final = "gone"
-_STATES: Final = (*(state.lower() for state in VmState), _ABSENT, _GONE)
+_STATES: Final = (*(state.lower() for state in VmState), _NOT_CREATED, _GONE)
 
 
 @command("wait")
@@ -29,7 +29,7 @@ _STATES: Final = (*(state.lower() for state in VmState), _ABSENT, _GONE)
     type=click.Choice(_STATES, case_sensitive=False),
     multiple=True,
     required=True,
-    help="Which; may be given more than once. absent: no VM is created. gone: no worker either.",
+    help="Which; may be given more than once. notcreated: there is no VM. gone: no worker either.",
 )
 @click.option(
     "--within",
@@ -63,7 +63,7 @@ def _state(api: Api) -> str:
         state: str = api.get("vm.info")["state"]
     except Refusal as ex:
         if ex.problem.code == ErrorCode.VM_NOT_CREATED:
-            return _ABSENT
+            return _NOT_CREATED
         if ex.problem.code == ErrorCode.VMM_UNAVAILABLE:
             return _GONE
         raise

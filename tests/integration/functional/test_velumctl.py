@@ -44,7 +44,7 @@ def test_a_life(velumctl: Velumctl, worker: Worker, tmp_path: Path) -> None:
     config.write_text(
         f'console.mode = "Off"\nmemory.size = {16 << 20}\npayload.kernel = "{build("count")}"\n'
     )
-    assert velumctl("wait", "--state", "absent") == (0, "", "")
+    assert velumctl("wait", "--state", "notcreated") == (0, "", "")
     assert velumctl("create", "--from", config) == (0, "", "")
     assert velumctl("create", "--from", config).code == 5
     assert velumctl("pause").code == 5

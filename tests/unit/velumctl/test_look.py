@@ -204,7 +204,7 @@ def test_events_until_ctrl_c(server: ScriptedApi, velumctl: Velumctl) -> None:
     ("last", "state"),
     [
         (INFO, "running"),
-        (problem(404, "vm_not_created", "there is no VM"), "absent"),
+        (problem(404, "vm_not_created", "there is no VM"), "notcreated"),
         (problem(503, "vmm_unavailable", "there is no worker"), "gone"),
     ],
 )

@@ -181,6 +181,8 @@ def test_exit_codes(status: int, code: int, server: ScriptedApi, velumctl: Velum
         (b'["Error from API", "VM is not running"]', "Error from API\n  because: VM is not runni"),
         (b"", "the server answered 500"),
         (b"<html>", "the server answered 500"),
+        (b'{"detail": "\xff"}', "the server answered 500"),
+        (b"[]", "the server answered 500"),
     ],
 )
 def test_an_error_of_another_server(
@@ -190,6 +192,19 @@ def test_an_error_of_another_server(
     outcome = velumctl("pause")
     assert outcome.code == 1
     assert outcome.err.startswith(f"velumctl: {shown}")
+
+
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [("info", b"<html>"), ("jobs", b'[{"id":"j","later":1}]'), ("list", b"")],
+)
+def test_an_answer_that_is_not_understood(
+    command: str, body: bytes, server: ScriptedApi, velumctl: Velumctl
+) -> None:
+    server.answer = lambda _: Reply(200, body)
+    outcome = velumctl(command)
+    assert outcome.code == 1
+    assert outcome.err.startswith("velumctl: the server's answer is not understood: ")
 
 
 def test_the_file_is_shown_where_it_is_wrong(
