@@ -8,13 +8,18 @@ from typing import Any
 import falcon
 import msgspec
 
-__all__ = ["answer_json"]
+__all__ = ["answer_json", "plain"]
 
 
 def answer_json(resp: falcon.Response, value: object) -> None:
     """Make a value the body of a response; of structs, only what is set."""
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = msgspec.json.encode(_without_nulls(msgspec.to_builtins(value)))
+    resp.data = msgspec.json.encode(plain(value))
+
+
+def plain(value: object) -> Any:
+    """Return a value as JSON has it, of structs only what is set."""
+    return _without_nulls(msgspec.to_builtins(value))
 
 
 def _without_nulls(value: Any) -> Any:

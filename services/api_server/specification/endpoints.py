@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from api_server.event_text import CONTENT_TYPE, LAST_EVENT_ID
+from api_server.responses import plain
 from api_server.roster import WorkerInfo
 from api_server.specification.failures import ON_THE_WAY
 from ipc_protocol import config_unbuilt, messages_unbuilt
 from ipc_protocol.errors import ErrorCode
-from ipc_protocol.messages import VmState
+from ipc_protocol.messages import VmInfo, VmState
+from ipc_protocol.validation import parse_config
 
 __all__ = ["CHAPTERS", "ENDPOINTS", "Endpoint"]
 
@@ -28,8 +31,8 @@ class Endpoint(NamedTuple):
     """An example of what comes back, if anything does."""
     state: VmState | None = None
     """What the VM has to be for the example; ``None``: there is none, or it does not matter."""
-    status: HTTPStatus | None = None
-    """What the example is answered with, if not with the route's success."""
+    refusal: ErrorCode | None = None
+    """What the example is answered with, if not with success."""
     request: Any = None
     """The type of its body, if nothing is built that takes it."""
     result: Any = None
@@ -71,9 +74,19 @@ _EVENT = (
 _CONFIG = {
     "cpus": {"boot_vcpus": 1, "max_vcpus": 2},
     "memory": {"size": 134217728},
-    "payload": {"kernel": "/boot/vmlinuz", "cmdline": "console=ttyS0"},
+    "payload": {"kernel": "/boot/vmlinuz", "cmdline": "console=ttyS0 root=/dev/vda"},
+    "disks": [{"id": "root", "path": "/var/lib/velum/root.img"}],
     "console": {"mode": "Off"},
 }
+
+_FILLED = parse_config(_CONFIG)
+_INFO = plain(
+    VmInfo(
+        config=replace(_FILLED, rng=replace(_FILLED.rng, id="__rng")),
+        state=VmState.CREATED,
+        memory_actual_size=_FILLED.memory.size,
+    )
+)
 
 ENDPOINTS: dict[str, Endpoint] = {
     "vmm.ping": Endpoint(
@@ -117,7 +130,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         "answered `operation_cancelled`; a boot or reboot that was cancelled leaves the VM "
         "`Created`.",
         body={"id": "3f2a9c01d7e4b865"},
-        status=HTTPStatus.NOT_FOUND,
+        refusal=ErrorCode.JOB_UNKNOWN,
     ),
     "vmm.events": Endpoint(
         _MONITOR,
@@ -148,7 +161,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         "Show configuration, state and memory of the VM.",
         "The configuration has its defaults filled in, and each device its id; what is not set is "
         "absent. It can be given to `vm.create` as it is.",
-        answer={"config": _CONFIG, "state": "Created", "memory_actual_size": 134217728},
+        answer=_INFO,
         state=VmState.CREATED,
     ),
     "vm.boot": Endpoint(
@@ -250,9 +263,8 @@ ENDPOINTS: dict[str, Endpoint] = {
         _DEVICES,
         "Remove a device by its id.",
         "Ids are those that `vm.info` shows.",
-        body={"id": "_disk0"},
+        body={"id": "root"},
         state=VmState.CREATED,
-        status=HTTPStatus.NOT_FOUND,
     ),
     "vmm.list": Endpoint(
         _SERVER,

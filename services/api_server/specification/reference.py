@@ -14,6 +14,7 @@ from api_server.specification.endpoints import CHAPTERS, ENDPOINTS, Endpoint
 from api_server.specification.failures import ANYWHERE, ELSEWHERE, OF_CHANGES, ON_THE_WAY, failures
 from api_server.specification.headers import PARAMETERS
 from api_server.specification.meanings import MEANINGS
+from api_server.status import STATUS
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.schema import NOT_SUPPORTED, Schema
 
@@ -42,6 +43,9 @@ def render(document: Schema) -> str:
         "## Endpoints",
         _overview(),
         *_chapters(),
+        "## Headers",
+        "Any request may have the first; the others are for what changes a VM, and for events.",
+        "\n".join(f"* `{name}`: {each['description']}" for name, each in PARAMETERS.items()),
         "## Errors",
         "Any endpoint may answer with these, and with what stands with it.",
         _errors(_COMMON),
@@ -102,7 +106,7 @@ def _section(path: str, route: Route, endpoint: Endpoint) -> Iterator[str]:
         yield endpoint.description
     if route.query:
         yield "\n".join(
-            f"* `?{each.name}=`{' or '.join(f'`{choice}`' for choice in each.choices)}: "
+            f"* `?{each.name}=` {' or '.join(f'`{choice}`' for choice in each.choices)}: "
             f"{each.description}"
             for each in route.query
         )
@@ -113,13 +117,20 @@ def _section(path: str, route: Route, endpoint: Endpoint) -> Iterator[str]:
     if endpoint.state is not None:
         yield f"With a VM that is `{endpoint.state}`:"
     yield f"```sh\n{_curl(path, route, endpoint)}\n```"
-    status = endpoint.status or route.success
-    yield f"Answer: {status.value} {status.phrase}" + ("." if endpoint.answer is None else ":")
+    yield f"Answer: {_outcome(route, endpoint)}" + ("." if endpoint.answer is None else ":")
     if endpoint.answer is not None:
         yield _answer(endpoint)
     own = failures(route, endpoint.failures) - _COMMON
     if own and not isinstance(route.endpoint, Missing):
         yield _errors(own)
+
+
+def _outcome(route: Route, endpoint: Endpoint) -> str:
+    """Say what the example is answered with."""
+    code = ErrorCode.NOT_SUPPORTED if isinstance(route.endpoint, Missing) else endpoint.refusal
+    if code is None:
+        return f"{route.success.value} {route.success.phrase}"
+    return f"{STATUS[code].value} {STATUS[code].phrase}, `{code}`"
 
 
 def _curl(path: str, route: Route, endpoint: Endpoint) -> str:
@@ -128,24 +139,27 @@ def _curl(path: str, route: Route, endpoint: Endpoint) -> str:
     command = f"curl --unix-socket {SOCKET} {method}http://localhost{path}"
     if endpoint.body is None:
         return command
-    return f"{command} \\\n     -d '{_members(endpoint.body, 9)}'"
+    return f"{command} \\\n     -d '{_json(endpoint.body, 9)}'"
 
 
-def _members(body: dict[str, Any], indent: int = 1) -> str:
-    """Write an object on one line, or if it is long, one line a member."""
-    line = json.dumps(body)
-    if len(line) < _WIDTH - 12:
+def _json(value: Any, indent: int = 1) -> str:
+    """Write a value on one line, or what is in it on one each if that is long."""
+    line = json.dumps(value)
+    if len(line) + indent < _WIDTH or not isinstance(value, dict | list):
         return line
-    members = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in body.items())
-    return "{" + (",\n" + " " * indent).join(members) + "}"
+    between = ",\n" + " " * indent
+    if isinstance(value, list):
+        return f"[{between.join(_json(each, indent + 1) for each in value)}]"
+    members = (
+        f"{json.dumps(name)}: {_json(each, indent + len(name) + 5)}" for name, each in value.items()
+    )
+    return f"{{{between.join(members)}}}"
 
 
 def _answer(endpoint: Endpoint) -> str:
     if isinstance(endpoint.answer, str):
         return f"```text\n{endpoint.answer}\n```"
-    if isinstance(endpoint.answer, list):
-        return "```json\n[" + ",\n ".join(map(json.dumps, endpoint.answer)) + "]\n```"
-    return f"```json\n{_members(endpoint.answer)}\n```"
+    return f"```json\n{_json(endpoint.answer)}\n```"
 
 
 def _errors(codes: Iterable[ErrorCode]) -> str:
