@@ -13,7 +13,13 @@ from pathlib import Path
 
 from tests.integration.performance.layers import measure_layers
 from tests.integration.performance.measure import Results, percentile
-from tests.integration.performance.processes import Service, pss_kib, service
+from tests.integration.performance.processes import (
+    Service,
+    cpu_seconds,
+    descendants,
+    pss_kib,
+    service,
+)
 from tests.support.guests import build
 
 __all__ = ["measure"]
@@ -135,16 +141,32 @@ def _scrapes(running: Service) -> Iterator[None]:
         thread.join()
 
 
+@contextlib.contextmanager
+def _cpu_time(running: Service) -> Iterator[dict[str, float]]:
+    """Yield what will be the CPU time, in seconds, that each process has had in the context.
+
+    Unlike a latency it hardly depends on what else the machine does.
+    """
+    processes = {"API": list(descendants(running.api.pid)), "worker": [running.worker.pid]}
+    before = {name: cpu_seconds(pids) for name, pids in processes.items()}
+    spent: dict[str, float] = {}
+    yield spent
+    spent.update({name: cpu_seconds(pids) - before[name] for name, pids in processes.items()})
+
+
 def _measure_rest(results: Results, running: Service) -> None:
     """Measure reads while nothing else is done."""
     for operation in ("vmm.ping", "vm.info"):
         for clients in (1, 8):
-            latencies, rate = _load(running.socket, clients, operation)
+            with _cpu_time(running) as spent:
+                latencies, rate = _load(running.socket, clients, operation)
             name = f"{operation}, {clients} client{'s' * (clients > 1)}"
             median = percentile(latencies, 50)
             results.add(f"{name}, p50", "ms", median, aim=1.0 if clients == 1 else None)
             results.add(f"{name}, p99", "ms", percentile(latencies, 99))
             results.add(f"{name}, rate", "1/s", rate)
+            for process, seconds in spent.items():
+                results.add(f"{name}, CPU of the {process}", "us", seconds / len(latencies) * 1e6)
             if (operation, clients) == ("vmm.ping", 1):
                 measure_layers(results, running.ipc, median)
 

@@ -21,6 +21,7 @@ __all__ = [
     "ROOT",
     "Service",
     "cpu_seconds",
+    "descendants",
     "pss_kib",
     "python_environment",
     "running",
@@ -96,11 +97,12 @@ def service() -> Iterator[Service]:
         yield started
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """Yield a process and its children."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
-            yield from _descendants(int(child))
+            yield from descendants(int(child))
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -115,7 +117,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 def pss_kib(pid: int) -> int:
     """Return the proportional set size of a process and its children, guest RAM aside."""
     total = 0
-    for process in _descendants(pid):
+    for process in descendants(pid):
         guest_ram = False
         for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
             if mapping := _MAPPING.match(line):
