@@ -128,9 +128,14 @@ class VmFailure(Exception):  # noqa: N818 - the value is the Error, this is its 
         fields: tuple[FieldError, ...] = (),
         reference: str | None = None,
     ) -> None:
+        message = _printable(message)
         super().__init__(message)
         self.error = VmError(
-            code=code, message=message, causes=causes, fields=fields, reference=reference
+            code=code,
+            message=message,
+            causes=tuple(map(_printable, causes)),
+            fields=tuple(FieldError(each.pointer, _printable(each.message)) for each in fields),
+            reference=reference,
         )
 
     @classmethod
@@ -161,3 +166,12 @@ class ApiFailure(Exception):  # noqa: N818 - as above
     def __init__(self, error: ApiError) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+def _printable(text: str) -> str:
+    """Escape what would end a line of log or command a terminal: clients choose paths and names."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )

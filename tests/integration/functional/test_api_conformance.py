@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conformance.fuzzing import Phases, fuzzing
 
-SECONDS = 15
+SECONDS = 10
 
 
 @pytest.mark.timeout(400)

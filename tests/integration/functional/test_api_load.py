@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.integration.load import CLIENTS, Load, servers
 
-SECONDS = 12.0
+SECONDS = 8.0
 MIB = 1 << 20
 
 
