@@ -6,7 +6,8 @@ import re
 import socket
 
 from tests.support.api import ApiProcess
-from tests.support.processes import make_file, vm_config
+from tests.support.guests import build
+from tests.support.processes import vm_config
 
 _LINE = re.compile(r'(?:[a-z_]+=(?:"(?:[^"\\]|\\.)*"|[!#-<>-~]+)(?: |$))+')
 
@@ -18,7 +19,7 @@ def test_an_id_is_in_the_answer_and_in_all_three_logs(tmp_path, worker):
         ApiProcess(tmp_path, "--audit-log", audit, "--log-format", "json") as api,
         api.http() as http,
     ):
-        config = vm_config(make_file(tmp_path / "kernel", 4096))
+        config = vm_config(build("hello"))
         dry = http.put("/api/v1/vm.create?dry_run=true", config, headers=headers)
         assert (dry.status, dry.headers["x-request-id"]) == (204, "order-66")
         assert http.put("/api/v1/vm.create", config).status == 204
