@@ -10,9 +10,10 @@ this table and the types of ``ipc_protocol.config`` together.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from types import GenericAlias
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ipc_protocol import config_unbuilt as unbuilt
 from ipc_protocol.config_devices import Path, SerialMode
 
 __all__ = ["UNSUPPORTED", "Node", "Unsupported"]
@@ -21,12 +22,23 @@ __all__ = ["UNSUPPORTED", "Node", "Unsupported"]
 class Unsupported(NamedTuple):
     """A field that is known and not built."""
 
-    kind: Any
-    """Its type, as msgspec has types."""
+    named: Any
+    """Its type, or the name of one in ``ipc_protocol.config_unbuilt``, which a worker need not
+    load to refuse it; of an array, its elements'."""
     nothing: tuple[object, ...]
     """The values that ask for nothing; the first is the specification's default."""
     lacks: str
     """What another value would need, to follow on "there is no"."""
+    many: bool = False
+    """Whether it is an array."""
+
+    @property
+    def kind(self) -> Any:
+        """The type of the field, as msgspec has types."""
+        named = self.named
+        if isinstance(named, str):
+            named = getattr(import_module("ipc_protocol.config_unbuilt"), named)
+        return GenericAlias(tuple, (named, ...)) if self.many else named
 
     def asks(self, value: object) -> bool:
         """Tell whether a value asks for something; ``0`` is not ``false`` here."""
@@ -46,7 +58,7 @@ def _absent(kind: Any, lacks: str) -> Unsupported:
 
 
 def _empty(kind: Any, lacks: str) -> Unsupported:
-    return Unsupported(tuple[kind, ...], ([], None), lacks)
+    return Unsupported(kind, ([], None), lacks, many=True)
 
 
 def _default(kind: Any, value: object, lacks: str) -> Unsupported:
@@ -70,14 +82,14 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
         "profile": _default(str, "Host", "CPU profile but the host's own"),
     },
     "memory": {
-        "hotplug_method": _default(unbuilt.HotplugMethod, "Acpi", _HOTPLUG),
-        "hotplug_size": Unsupported(unbuilt.Size, (None, 0), _HOTPLUG),
-        "hotplugged_size": Unsupported(unbuilt.Size, (None, 0), _HOTPLUG),
-        "zones": _empty(unbuilt.MemoryZoneConfig, "memory zone"),
+        "hotplug_method": _default("HotplugMethod", "Acpi", _HOTPLUG),
+        "hotplug_size": Unsupported("Size", (None, 0), _HOTPLUG),
+        "hotplugged_size": Unsupported("Size", (None, 0), _HOTPLUG),
+        "zones": _empty("MemoryZoneConfig", "memory zone"),
     },
     "payload": {
         "firmware": _absent(Path, "firmware boot"),
-        "fw_cfg_config": _absent(unbuilt.FwCfgConfig, "fw_cfg device"),
+        "fw_cfg_config": _absent("FwCfgConfig", "fw_cfg device"),
         "host_data": _absent(str, _CONFIDENTIAL),
         "igvm": _absent(Path, _CONFIDENTIAL),
     },
@@ -87,38 +99,38 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
     "console": _IOMMU,
     "debug_console": {
         "file": _absent(Path, "debug console"),
-        "iobase": _default(unbuilt.Short, 0xE9, "debug console"),
+        "iobase": _default("Short", 0xE9, "debug console"),
         "mode": Unsupported(SerialMode, ("Off",), "debug console"),
     },
-    "devices": _empty(unbuilt.DeviceConfig, "VFIO"),
+    "devices": _empty("DeviceConfig", "VFIO"),
     "disks": {
         "backing_files": _off("image format with backing files"),
-        "queue_affinity": _empty(unbuilt.VirtQueueAffinity, "affinity for a disk's threads"),
+        "queue_affinity": _empty("VirtQueueAffinity", "affinity for a disk's threads"),
         **_IOMMU,
         **_VHOST,
     },
-    "fs": _empty(unbuilt.FsConfig, "shared directory (virtio-fs)"),
+    "fs": _empty("FsConfig", "shared directory (virtio-fs)"),
     "gdb": _off("GDB server"),
-    "generic_vhost_user": _empty(unbuilt.GenericVhostUserConfig, _VHOST_USER),
+    "generic_vhost_user": _empty("GenericVhostUserConfig", _VHOST_USER),
     "iommu": _off("virtual IOMMU"),
-    "ivshmem": _absent(unbuilt.IvshmemConfig, "ivshmem device"),
+    "ivshmem": _absent("IvshmemConfig", "ivshmem device"),
     "landlock_enable": _off("Landlock sandbox"),
-    "landlock_rules": _empty(unbuilt.LandlockConfig, "Landlock sandbox"),
+    "landlock_rules": _empty("LandlockConfig", "Landlock sandbox"),
     "net": {
         "fds": _empty(int, "way to hand over descriptors"),
-        "vhost_mode": _default(unbuilt.VhostMode, "Client", _VHOST_USER),
+        "vhost_mode": _default("VhostMode", "Client", _VHOST_USER),
         **_IOMMU,
         **_VHOST,
     },
-    "numa": _empty(unbuilt.NumaConfig, "NUMA for guests"),
-    "pci_segments": _empty(unbuilt.PciSegmentConfig, "PCI segment but 0"),
+    "numa": _empty("NumaConfig", "NUMA for guests"),
+    "pci_segments": _empty("PciSegmentConfig", "PCI segment but 0"),
     "platform": {
         "chassis_asset_tag": _absent(str, _SMBIOS),
-        "iommu_address_width_bits": _default(unbuilt.Byte, 64, "virtual IOMMU"),
-        "iommu_segments": _empty(unbuilt.Short, "virtual IOMMU"),
+        "iommu_address_width_bits": _default("Byte", 64, "virtual IOMMU"),
+        "iommu_segments": _empty("Short", "virtual IOMMU"),
         "iommufd": _off("VFIO"),
         "iommufd_fd": _absent(int, "VFIO"),
-        "num_pci_segments": _default(unbuilt.Short, 1, "PCI segment but 0"),
+        "num_pci_segments": _default("Short", 1, "PCI segment but 0"),
         "oem_strings": _empty(str, _SMBIOS),
         "serial_number": _absent(str, _SMBIOS),
         "sev_snp": _off(_CONFIDENTIAL),
@@ -135,11 +147,11 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
         "vfio_p2p_dma": _default(bool, True, "VFIO"),  # noqa: FBT003 - its default
     },
     "pmem": _IOMMU,
-    "pvmemcontrol": _absent(unbuilt.PvmemcontrolConfig, "pvmemcontrol device"),
+    "pvmemcontrol": _absent("PvmemcontrolConfig", "pvmemcontrol device"),
     "rng": _IOMMU,
-    "rtc": _absent(unbuilt.RtcConfig, "virtio clock (the CMOS clock is always there)"),
-    "tpm": _absent(unbuilt.TpmConfig, "TPM"),
-    "user_devices": _empty(unbuilt.UserDeviceConfig, "vfio-user"),
-    "vdpa": _empty(unbuilt.VdpaConfig, "vDPA"),
+    "rtc": _absent("RtcConfig", "virtio clock (the CMOS clock is always there)"),
+    "tpm": _absent("TpmConfig", "TPM"),
+    "user_devices": _empty("UserDeviceConfig", "vfio-user"),
+    "vdpa": _empty("VdpaConfig", "vDPA"),
     "vsock": _IOMMU,
 }
