@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,19 @@ def test_a_server_that_hangs_up(server: ScriptedApi, velumctl: Velumctl) -> None
     outcome = velumctl("pause")
     assert outcome.code == 7
     assert "cannot be reached: Remote end closed connection" in outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_a_server_that_one_may_not_reach(server: ScriptedApi, velumctl: Velumctl) -> None:
+    assert velumctl("pause").code == 0
+    server.path.chmod(0o600)
+    os.seteuid(65534)
+    try:
+        outcome = velumctl("pause")
+    finally:
+        os.seteuid(0)
+    assert outcome.code == 6
+    assert f"you may not connect to {server.path}" in outcome.err
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
