@@ -29,11 +29,12 @@ def refused(worker: Worker, operation: Operation, context: Context) -> ErrorCode
     return caught.value.error.code
 
 
+@pytest.mark.kvm
 @pytest.mark.parametrize("state", [None, VmState.CREATED])
 def test_a_configuration_is_tried_in_every_state(worker: Worker, state: VmState | None) -> None:
     if state is not None:
         worker.call("vm.create", CONFIG)
-    other = vm_config("/somewhere/else")
+    other = vm_config(build("hello"))
     assert worker.client.call(Operation.VM_CREATE, other, context=TRIAL) is None
     if state is None:
         assert worker.error("vm.info").code is ErrorCode.VM_NOT_CREATED
