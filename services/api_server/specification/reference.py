@@ -16,7 +16,7 @@ from api_server.specification.headers import PARAMETERS
 from api_server.specification.meanings import MEANINGS
 from api_server.status import STATUS
 from ipc_protocol.errors import ErrorCode
-from ipc_protocol.schema import NOT_SUPPORTED, Schema
+from ipc_protocol.schema import Schema
 
 __all__ = ["SOCKET", "render"]
 
@@ -228,10 +228,7 @@ def _default(schema: Schema, *, needed: bool) -> str:
 
 
 def _meaning(schema: Schema) -> str:
-    meaning: str = schema.get("description", "")
-    if NOT_SUPPORTED in schema:
-        return "*not supported yet*"
-    return " ".join(meaning.split())
+    return " ".join(schema.get("description", "").split())
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
