@@ -43,8 +43,8 @@ METRICS_THREADS = 2
 """However long all others wait for workers, what they wait for can be seen."""
 LONG_PATIENCE = 6
 """How many times the client's timeout such a request may take altogether."""
-REST_MS = 20
-"""How long a thread waits for the rest of a body that nobody wants, to keep the connection."""
+REST = 1.0
+"""Seconds that a thread waits for the rest of a body that nobody wants, to keep the connection."""
 _LOOK = 0.25
 """Seconds between two looks at who has taken too long."""
 
@@ -221,8 +221,9 @@ class ApiWorker(ThreadWorker):
                 return True
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's
-        deadline = time.monotonic() + REST_MS / 1000
-        return keepalive and bool(conn.parser.finish_body(deadline=deadline))
+        # The rest of a request that is not long is here: there is nothing to wait for.
+        seconds = REST if conn in self._reading else self.client_timeout
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + seconds))
 
     def _next_request_comes(self, conn: Connection) -> bool:
         if self.served > self.cfg.threads or conn.behind:
