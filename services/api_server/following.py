@@ -51,6 +51,13 @@ class Following:
         """What to poll for input."""
         return self._subscription.descriptors
 
+    def join(self, reader: Reader) -> None:
+        """Add a reader; :meth:`take` is to be called next."""
+        self.readers.add(reader)
+        # Before the answer to a question is looked at that knew nothing of this reader: what
+        # such an answer leaves out is not lost.
+        self.ask()
+
     def ask(self) -> bool:
         """Ask for what a reader lacks, unless that is asked already; return whether it was not.
 

@@ -153,7 +153,7 @@ class _Thread(threading.Thread):
                 if following is None:
                     following = self._followed[worker] = Following(worker, start)
                     self._watch(following)
-                following.readers.add(reader)
+                following.join(reader)
                 self._clients[reader.fileno()] = (following, reader)
                 # Its end is reported unasked; what else it sends is not read.
                 self._poll.register(reader.fileno(), 0)
