@@ -8,6 +8,7 @@ and no nesting can exhaust a stack; then msgpack decodes and msgspec converts.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import msgpack
@@ -24,6 +25,7 @@ __all__ = [
     "decode",
     "encode",
     "malformed",
+    "prepare",
 ]
 
 MAX_MESSAGE: Final = (4 << 20) + (64 << 10)
@@ -115,6 +117,17 @@ def convert(value: object, target: Any) -> Any:
         return msgspec.convert(value, target, strict=True)
     except msgspec.ValidationError as ex:
         raise malformed(str(ex)) from ex
+
+
+def prepare(*types: Any) -> None:
+    """Have msgspec find out all about types, once and before there are threads.
+
+    It does so when a type is first converted to, notes the type as known before it is done, and
+    runs Python meanwhile: a second thread that comes then takes the process down.
+    """
+    for each in types:
+        with contextlib.suppress(msgspec.ValidationError):
+            msgspec.convert(None, each)
 
 
 def _object(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:

@@ -197,3 +197,6 @@ def _operation(name: object) -> Operation:
 def _body(operation: Operation, body: object) -> object:
     expected = SIGNATURES[operation].request
     return codec.convert(body, None) if expected is None else PARSERS[expected](body)
+
+
+codec.prepare(Context, VmError)

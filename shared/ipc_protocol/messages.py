@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from ipc_protocol.codec import prepare
 from ipc_protocol.config import MemorySize, VcpuCount, VmConfig
 from ipc_protocol.config_devices import (
     BalloonSize,
@@ -198,3 +199,5 @@ SIGNATURES: dict[Operation, Signature] = {
     Operation.VM_ADD_VSOCK: Signature(VsockConfig, None, reads=False, timeout=10.0),
     Operation.VM_REMOVE_DEVICE: Signature(VmRemoveDevice, None, reads=False, timeout=10.0),
 }
+
+prepare(*(each for one in SIGNATURES.values() for each in (one.request, one.result)))
