@@ -108,7 +108,8 @@ class _Bridge(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.headers["content-type"])
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        with contextlib.suppress(BrokenPipeError):  # Prometheus did not wait for it.
+            self.wfile.write(answer.body)
 
     def log_request(self, *_: object) -> None:
         """Say nothing."""
