@@ -5,7 +5,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-debian test lint bench fuzz build clean
+.PHONY: help demo demo-debian test lint bench fuzz conformance load build clean
 
 help:    ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,12 @@ bench: build  ## measure against QEMU; prints a table and JSON
 fuzz:    ## fuzz the parsers that face the guest for TIME seconds each
 	@scripts/setup --fuzz
 	@native/kvm_shim/fuzz/run $(TIME)
+
+conformance: build  ## 20,000 requests made from the API's own document, all checks on (7 to 40 minutes)
+	@$(PYTHON) -m tests.integration.conformance --requests 20000
+
+load: build  ## 64 clients for a minute, with VMs that come and go
+	@$(PYTHON) -m tests.integration.load --seconds 60
 
 build:   ## install what is missing, and build
 	@scripts/setup

@@ -233,6 +233,12 @@ def linux(path: Path) -> Outcome:
     )
 
 
+def clients() -> Outcome:
+    """Have the clients of others drive a VM; needs cargo, go, java and mvn."""
+    required = {"VELUM_REQUIRE_CLIENTS": "1", "VELUM_REQUIRE_KVM": "1"}
+    return pytest("clients", "-v", "tests/integration/clients", environment=required)
+
+
 def corpora() -> Outcome:
     """Run each fuzz target over its corpus, without looking for new inputs."""
     return checks("fuzz", {"corpora": [NATIVE / "fuzz/run", "--corpus"]})
@@ -245,8 +251,11 @@ TIERS: dict[str, dict[str, Callable[[], Outcome]]] = {
     "sanitized": {"sanitized": sanitized},
     "fuzz": {"fuzz": corpora},
     "linux": {path.stem: partial(linux, path) for path in linux_files()},
+    "clients": {"clients": clients},
 }
 """The tasks of each tier, by name."""
+OPTIONAL = {"clients"}
+"""Run only when they are named: they need compilers that Velum does not."""
 
 
 def outcome_file(task: str) -> Path:
@@ -311,7 +320,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.task is not None:
         return 1 if run_task(options.task).failed else 0
-    names = options.tiers or list(TIERS)
+    names = options.tiers or [name for name in TIERS if name not in OPTIONAL]
     for name in names:
         if name not in TIERS:
             parser.error(f"no tier {name}; there are {', '.join(TIERS)}")
