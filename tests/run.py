@@ -313,6 +313,8 @@ def show(outcomes: Sequence[Outcome]) -> None:
 def main() -> int:
     """Run the tiers named on the command line, or all of them."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # A shell's background job ignores it, and so would all that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
     parser.add_argument("tiers", nargs="*", metavar="TIER", help=", ".join(TIERS))
     known = [task for tasks in TIERS.values() for task in tasks]
