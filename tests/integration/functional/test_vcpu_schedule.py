@@ -43,7 +43,7 @@ from tests.integration.functional.test_vcpu_schedule import threads
 from tests.support.machines import GuestVm
 with GuestVm("smp", vcpus=3) as guest:
     guest.run()
-    print(*threads(3))
+    print(*threads(3), flush=True)
     try:
         guest.vm.schedule_cores(CoreScope[sys.argv[1]])
     except ShimError as ex:
