@@ -142,7 +142,7 @@ def _read(response: http.client.HTTPResponse) -> Response:
     return Response(response.status, headers, body)
 
 
-def wait_for_socket(path: str | Path, *, timeout: float = 60.0) -> None:
+def wait_for_socket(path: str | Path, *, timeout: float = 240.0) -> None:
     """Return once somebody listens on ``path``."""
     deadline = time.monotonic() + timeout
     while True:

@@ -91,7 +91,7 @@ def service() -> Iterator[Service]:
             stack.enter_context(running([*worker, "--log-level", "warning"])),
             stack.enter_context(running([*api, "--default-vm", _NAME, "--log-level", "warning"])),
         )
-        wait_for_socket(socket, timeout=60)
+        wait_for_socket(socket)
         with started.client() as client:
             wait_until(lambda: client.get("/api/v1/vmm.ping").status == _OK, "vmm.ping")
         yield started
