@@ -20,6 +20,8 @@ __all__ = ["Settings", "read"]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SHUTDOWN_TIMEOUT: Final = 10.0
+_LAST_UID: Final = (1 << 31) - 1
+"""What an ``int`` option of a ZeroMQ socket has room for."""
 _DEVICES_HELP: Final = (
     "--disk, --net, --pmem and --rate-limit-group may be given more than once. Each device but "
     "the serial port takes id=ID and pci_device_id=1..31 too."
@@ -35,6 +37,8 @@ class Settings(NamedTuple):
     """The socket the worker listens on."""
     runtime_dir: Path | None
     """The directory to create when it is missing; none with an explicit ``--ipc``."""
+    peers: frozenset[int]
+    """The users who may connect besides root and the worker's own, by number."""
     kvm: str
     log_level: str
     shutdown_timeout: float
@@ -77,6 +81,7 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
     return Settings(
         ipc=given.ipc,
         runtime_dir=runtime_dir,
+        peers=frozenset(given.ipc_peer),
         kvm=given.kvm,
         log_level=given.log_level,
         shutdown_timeout=given.shutdown_timeout,
@@ -103,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(RUNTIME_DIR),
         metavar="DIR",
         help="directory of the sockets, created if missing (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ipc-peer",
+        action="append",
+        type=_user,
+        default=[],
+        metavar="USER|UID",
+        help="who may connect besides root and the user of this process; may be repeated",
     )
     vm = parser.add_argument_group(
         "a VM to create and boot", "Without --kernel the worker waits for requests."
@@ -163,6 +176,22 @@ def _event_target(text: str) -> EventTarget:
     if (target.path is None) == (target.fd is None):
         raise OptionError("expected either path=FILE or fd=N")
     return target
+
+
+def _user(text: str) -> int:
+    """Return the id of the user of that name or number."""
+    if text.isdecimal():
+        if int(text) > _LAST_UID:
+            raise argparse.ArgumentTypeError(f"{text}: expected a user id up to {_LAST_UID}")
+        return int(text)
+    import pwd  # noqa: PLC0415 - few workers are given a name
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise argparse.ArgumentTypeError(
+            f"{text}: there is no such user; make it (systemd-sysusers, adduser) or give a number"
+        ) from None
 
 
 def _seconds(text: str) -> float:

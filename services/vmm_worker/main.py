@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings, signals: Signals) -> int:
     if settings.runtime_dir is not None:
         _make_runtime_dir(settings.runtime_dir)
-    with Server(settings.ipc) as server:
+    with Server(settings.ipc, peers=settings.peers) as server:
         monitor = Monitor()
         monitor.tell("vmm", "starting")
         vmm = Vmm(kvm=settings.kvm, monitor=monitor)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -174,7 +175,7 @@ class Client:
             now_ns = time.monotonic_ns()
             if channel.connected(min(deadline_ns, now_ns + self._grace_ns)):
                 return
-            cause = _why_unreachable(self._path)
+            cause = _why_unreachable(self._path, self._grace_ns / 1e9)
             if cause is not None:
                 raise self._unreachable(cause)
             if now_ns >= deadline_ns:
@@ -213,13 +214,20 @@ class Client:
         return VmFailure(ErrorCode.VMM_UNAVAILABLE, message, causes=(f"connect: {cause.strerror}",))
 
 
-def _why_unreachable(path: str) -> OSError | None:
+def _why_unreachable(path: str, patience: float) -> OSError | None:
     """Ask the kernel what ZeroMQ does not tell: why the connection does not stand."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(path)
-        except BlockingIOError:
-            return None  # Its backlog is full: somebody listens, and is behind.
-        except OSError as ex:
-            return ex
-    return None
+    # Twice: a worker that ends closes what it has not accepted, and then is not there.
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(path)
+                probe.settimeout(patience)
+                if probe.recv(1):
+                    return None  # A worker greets whom it accepts.
+            except (BlockingIOError, TimeoutError):
+                return None  # Somebody listens, and is behind.
+            except ConnectionResetError:
+                pass
+            except OSError as ex:
+                return ex
+    return PermissionError(errno.EACCES, "the worker accepts other users (velum-vmm --ipc-peer)")

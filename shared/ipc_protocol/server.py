@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
@@ -30,6 +30,7 @@ _REQUESTS_PER_PEER: Final = 8
 """A client sends one request at a time; more than a few are late ones or a flood."""
 _REPLIES_PER_PEER: Final = 64
 """What waits for one peer to read; these are small."""
+_ROOT: Final = 0
 _LINGER_MS: Final = 500
 """How long ``close`` waits for the last replies to leave."""
 _MAX_CAUSES: Final = 16
@@ -79,9 +80,13 @@ class Server:
     """Listens at a socket path that is its own while it lives.
 
     All methods are for one thread, the one that polls ``socket``.
+
+    Args:
+        path: Where it listens.
+        peers: The ids of the users who may connect besides root and this process's own.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, peers: Iterable[int] = ()) -> None:
         address = endpoint(path)
         self.counters = Counters()
         self._path = SocketPath(os.fspath(path))
@@ -94,6 +99,8 @@ class Server:
             self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
             self.socket.setsockopt(zmq.RCVHWM, _REQUESTS_PER_PEER)
             self.socket.setsockopt(zmq.SNDHWM, _REPLIES_PER_PEER)
+            for uid in {_ROOT, os.geteuid(), *peers}:
+                self.socket.setsockopt(zmq.IPC_FILTER_UID, uid)
             self.socket.setsockopt(zmq.USE_FD, self._path.detach())
             self.socket.bind(address)
         except BaseException:

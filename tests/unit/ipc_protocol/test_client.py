@@ -29,6 +29,7 @@ from ipc_protocol.jobs import JobInfo, JobState
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.server import Incoming, Server
 from ipc_protocol.version import PROTOCOL_VERSION
+from tests.support.users import open_directory
 from tests.unit.ipc_protocol.strategies import PLAIN
 
 LONG = 60.0
@@ -222,6 +223,20 @@ def test_a_socket_of_somebody_else(client: Client, path: Path) -> None:
         return error.code is ErrorCode.VMM_UNAVAILABLE and "may not connect" in error.message
 
     in_child(attempt)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_a_user_whom_the_worker_does_not_accept(worker_class: Any) -> None:
+    with open_directory() as place, worker_class(place / "vm.ipc"), Client(place / "vm.ipc") as own:
+        (place / "vm.ipc").chmod(0o666)
+
+        def attempt() -> bool:
+            os.setuid(65534)
+            error = failure(own, Operation.VMM_PING)
+            return error.code is ErrorCode.VMM_UNAVAILABLE and "--ipc-peer" in error.causes[0]
+
+        in_child(attempt)
+        assert own.call(Operation.VMM_PING, timeout=LONG)
 
 
 def test_a_path_no_socket_can_have(tmp_path: Path) -> None:

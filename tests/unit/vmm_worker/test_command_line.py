@@ -40,6 +40,24 @@ def test_an_explicit_path_makes_no_directory(option: str) -> None:
     assert settings.runtime_dir is None
 
 
+def test_peers_by_name_and_by_number() -> None:
+    assert read([]).peers == set()
+    assert read(["--ipc-peer", "root", "--ipc-peer", "54001"]).peers == {0, 54001}
+
+
+@pytest.mark.parametrize(
+    ("peer", "complaint"),
+    [("no-such-user", "there is no such user"), ("4294967295", "a user id up to 2147483647")],
+)
+def test_a_peer_that_cannot_be(
+    capsys: pytest.CaptureFixture[str], peer: str, complaint: str
+) -> None:
+    with pytest.raises(SystemExit):
+        read(["--ipc-peer", peer])
+    assert f"--ipc-peer: {peer}: " in (error := capsys.readouterr().err)
+    assert complaint in error
+
+
 def test_a_vm_with_the_defaults() -> None:
     assert config() == DEFAULTS
 
