@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -22,6 +23,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SHUTDOWN_TIMEOUT: Final = 10.0
 _LAST_UID: Final = (1 << 31) - 1
 """What an ``int`` option of a ZeroMQ socket has room for."""
+_COLUMNS: Final = 80
+"""Where no terminal says how many it has."""
 _DEVICES_HELP: Final = (
     "--disk, --net, --pmem and --rate-limit-group may be given more than once. Each device but "
     "the serial port takes id=ID and pci_device_id=1..31 too."
@@ -49,6 +52,16 @@ class Settings(NamedTuple):
     """Where events are written, if anywhere."""
     config: VmConfig | None
     """The VM to create and boot, if one was given."""
+
+
+class _Help(argparse.HelpFormatter):
+    """Is as wide as the terminal, and asks for that without the compressors of ``shutil``.
+
+    A formatter is made for each option that is added: also by a worker that shows no help.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -96,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="velum-vmm",
         description="Own one virtual machine and take orders for it over a UNIX socket.",
         allow_abbrev=False,
+        formatter_class=_Help,
     )
     place = parser.add_argument_group("where it listens").add_mutually_exclusive_group()
     place.add_argument(
@@ -148,6 +162,17 @@ def _parser() -> argparse.ArgumentParser:
     host.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="default: info")
     parser.add_argument("--version", action="version", version=f"velum-vmm {BUILD_VERSION}")
     return parser
+
+
+def _columns() -> int:
+    """Return the width that help is written in; ``COLUMNS`` is how a user sets it."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(1).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def _add(group: argparse._ArgumentGroup, option: VmOption) -> None:

@@ -9,7 +9,7 @@ nothing here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -35,7 +35,12 @@ _SHOWN: Final = 64
 _INT64: Final = range(-(1 << 63), 1 << 63)
 """What a number may be that has no range of its own: what clients in other languages have."""
 _CONSTANTS: Final[dict[object, str]] = {None: "null", True: "true", False: "false"}
-_CONFIG: Final = inspect.type_info(VmConfig)
+
+
+@cache
+def _description(kind: type) -> inspect.Type:
+    """Describe a type; when it is first asked for, as a worker need not before its first VM."""
+    return inspect.type_info(kind)
 
 
 class Parser(Protocol):
@@ -71,7 +76,7 @@ def parse_config(
             field at fault.
     """
     walk = _Walk(ignored, newest)
-    clean = walk.value(document, _CONFIG, "", UNSUPPORTED)
+    clean = walk.value(document, _description(VmConfig), "", UNSUPPORTED)
     invalid = [*walk.invalid, *walk.broken(rules.RULES), *walk.broken(rules_devices.RULES)]
     clashes = walk.broken(rules_devices.CLASHES)
     lacking = [*walk.lacking, *walk.broken(rules_devices.GAPS)]
@@ -101,7 +106,7 @@ def parse_device(
         VmFailure: ``invalid_config`` or ``not_supported``, with every field at fault.
     """
     walk = _Walk(ignored)
-    clean = walk.value(document, inspect.type_info(kind), "", UNSUPPORTED[field])
+    clean = walk.value(document, _description(kind), "", UNSUPPORTED[field])
     if walk.invalid:
         what = "the device's configuration is not valid"
         raise _refusal(ErrorCode.INVALID_CONFIG, what, walk.invalid, walk.lacking)
@@ -118,7 +123,7 @@ def parse_request(kind: type, document: object, *, ignored: list[str] | None = N
         VmFailure: ``invalid_request``, with every field at fault.
     """
     walk = _Walk(ignored)
-    clean = walk.value(document, inspect.type_info(kind), "", {})
+    clean = walk.value(document, _description(kind), "", {})
     if walk.invalid:
         raise _refusal(ErrorCode.INVALID_REQUEST, "the request is not valid", walk.invalid)
     return msgspec.convert(clean, kind, strict=True)
