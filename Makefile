@@ -5,7 +5,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-debian test lint bench fuzz conformance load build clean
+.PHONY: help demo demo-debian test lint bench fuzz conformance load deb build clean
 
 help:    ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +35,9 @@ conformance: build  ## 20,000 requests made from the API's own document, all che
 
 load: build  ## 64 clients for a minute, with VMs that come and go
 	@$(PYTHON) -m tests.integration.load --seconds 60
+
+deb: build  ## the Debian package and its wheels, in dist/
+	@$(PYTHON) -m scripts.package
 
 build:   ## install what is missing, and build
 	@scripts/setup

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of the package, as they will lie below the root."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from scripts.package.places import DEBIAN, INSTALLED_PYTHON, PROJECT, PYTHON, SYSTEMD, epoch
+
+__all__ = ["make_tree"]
+
+_UNITS = "lib/systemd/system"
+_DOCUMENTS = "usr/share/doc/velum"
+_COPIES = {
+    "etc/velum": (DEBIAN, "access.toml"),
+    _UNITS: (SYSTEMD, "*.service *.socket *.slice *.target"),
+    "usr/lib/sysusers.d": (SYSTEMD, "sysusers.d/*.conf"),
+    "usr/lib/tmpfiles.d": (SYSTEMD, "tmpfiles.d/*.conf"),
+    "lib/udev/rules.d": (SYSTEMD, "udev/*.rules"),
+    "usr/lib/velum": (SYSTEMD, "prepare-vm"),
+    _DOCUMENTS: (PROJECT, "README.md LICENSE deploy/debian/copyright"),
+    f"{_DOCUMENTS}/docs": (PROJECT, "docs/*.md docs/*.json"),
+    f"{_DOCUMENTS}/examples": (SYSTEMD, "examples/*"),
+}
+"""Folder of the package: where its files are now, and which they are."""
+_EMPTY = ("etc/velum/vms", "var/lib/velum/images")
+_COMMANDS = {
+    "velum-api": "api_server.main",
+    "velum-vmm": "vmm_worker.main",
+    "velumctl": "velumctl.main",
+}
+
+
+def make_tree(root: Path, wheels: Iterable[Path]) -> None:
+    """Put every file of the package into a folder that stands for the root."""
+    for folder, (source, patterns) in _COPIES.items():
+        for pattern in patterns.split():
+            for path in sorted(source.glob(pattern)):
+                _copy(path, root / folder / path.name)
+    for folder in _EMPTY:
+        (root / folder).mkdir(parents=True)
+    _write_changelog(root / _DOCUMENTS / "changelog.gz")
+    _write_commands(root / "usr/bin")
+    _unpack(wheels, root / INSTALLED_PYTHON)
+    _compile(root)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)
+
+
+def _write_changelog(path: Path) -> None:
+    path.write_bytes(gzip.compress((PROJECT / "CHANGELOG.md").read_bytes(), mtime=epoch()))
+
+
+def _write_commands(folder: Path) -> None:
+    """Write the commands: each finds its modules and nothing that a user put elsewhere."""
+    folder.mkdir(parents=True)
+    template = (DEBIAN / "command").read_text()
+    for name, module in _COMMANDS.items():
+        text = template.replace("@MODULES@", f"/{INSTALLED_PYTHON}").replace("@MODULE@", module)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+
+
+def _unpack(wheels: Iterable[Path], folder: Path) -> None:
+    """Unpack the modules of wheels; their own commands and documents are not ours to install."""
+    folder.mkdir(parents=True)
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+            archive.extractall(folder, [name for name in names if not _is_data(name)])
+
+
+def _is_data(name: str) -> bool:
+    return name.partition("/")[0].endswith(".data")
+
+
+def _compile(root: Path) -> None:
+    """Write the byte code, which nobody could after the installation, and whole for good."""
+    compiler = [PYTHON, "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
+    subprocess.run(
+        [*compiler, "-s", str(root), "-p", "/", str(root / INSTALLED_PYTHON)],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        check=True,
+    )
