@@ -28,7 +28,7 @@ from ipc_protocol.listener import MODE
 from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
 from ipc_protocol.version import BUILD_VERSION
 
-__all__ = ["main", "parse_arguments"]
+__all__ = ["main", "make_parser", "parse_arguments"]
 
 _MAX_THREADS = 256
 _ANYBODY = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
@@ -85,8 +85,8 @@ def _seconds(text: str) -> float:
     return value
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; every option has a default that works."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return what parses the command line; every option has a default that works."""
     parser = argparse.ArgumentParser(
         prog="velum-api",
         description="Serve the HTTP API of the virtual machines on this host on a UNIX socket.",
@@ -196,7 +196,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="PATH",
         help="where it is told who changed what: a file, journal, or stderr (default: %(default)s)",
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    options = make_parser().parse_args(arguments)
     if options.socket is None:
         options.socket = _socket(str(options.runtime_dir / "api.sock"))
     if options.vm is not None:

@@ -17,7 +17,7 @@ from ipc_protocol.options_vm import DEVICES, MACHINE, VmOption, make_config
 from ipc_protocol.version import BUILD_VERSION
 from vmm_worker.event_file import EventTarget
 
-__all__ = ["Settings", "read"]
+__all__ = ["Settings", "make_parser", "read"]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SHUTDOWN_TIMEOUT: Final = 10.0
@@ -78,7 +78,7 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
     Args:
         arguments: The arguments; those of the process when ``None``.
     """
-    parser = _parser()
+    parser = make_parser()
     given = parser.parse_args(arguments)
     if given.kernel is None:
         for option in (*MACHINE, *DEVICES):
@@ -104,7 +104,8 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return what parses the command line."""
     parser = _Parser(
         prog="velum-vmm",
         description="Own one virtual machine and take orders for it over a UNIX socket.",
