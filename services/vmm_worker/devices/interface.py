@@ -2,7 +2,9 @@
 """The settings of one of the host's network interfaces, by its ioctls.
 
 A setting that has the wanted value already is not set again, so that an interface which
-the administrator prepared can be used without the right to change it.
+the administrator prepared can be used without the right to change it. Addresses alone take
+a socket of the internet; everything else is asked of a UNIX one, so that a worker can do
+without the right to make others.
 """
 
 from __future__ import annotations
@@ -93,8 +95,8 @@ class Interface:
         if ip.version == 6:  # noqa: PLR2004
             self._set_ipv6(ip.packed, int(netmask).bit_count())
         elif self._ipv4() != (ip.packed, netmask.packed):
-            self._tell(_SIOCSIFADDR, struct.pack("=HH4s", socket.AF_INET, 0, ip.packed))
-            self._tell(_SIOCSIFNETMASK, struct.pack("=HH4s", socket.AF_INET, 0, netmask.packed))
+            self._tell_ipv4(_SIOCSIFADDR, ip.packed)
+            self._tell_ipv4(_SIOCSIFNETMASK, netmask.packed)
 
     def bring_up(self) -> None:
         """Let it carry frames."""
@@ -108,7 +110,7 @@ class Interface:
 
     def _ipv4(self) -> tuple[bytes, bytes] | None:
         try:
-            return self._ask(_SIOCGIFADDR)[_ADDRESS], self._ask(_SIOCGIFNETMASK)[_ADDRESS]
+            return self._ask_ipv4(_SIOCGIFADDR), self._ask_ipv4(_SIOCGIFNETMASK)
         except OSError:  # it has none
             return None
 
@@ -121,12 +123,19 @@ class Interface:
             except FileExistsError:
                 return
 
+    def _ask_ipv4(self, request: int) -> bytes:
+        return self._ioctl(request, b"", socket.AF_INET)[_ADDRESS]
+
+    def _tell_ipv4(self, request: int, address: bytes) -> None:
+        value = struct.pack("=HH4s", socket.AF_INET, 0, address)
+        self._ioctl(request, value, socket.AF_INET)
+
     def _ask(self, request: int) -> bytes:
-        return self._ioctl(request, b"")
+        return self._ioctl(request, b"", socket.AF_UNIX)
 
     def _tell(self, request: int, value: bytes) -> None:
-        self._ioctl(request, value)
+        self._ioctl(request, value, socket.AF_UNIX)
 
-    def _ioctl(self, request: int, value: bytes) -> bytes:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+    def _ioctl(self, request: int, value: bytes, family: socket.AddressFamily) -> bytes:
+        with socket.socket(family, socket.SOCK_DGRAM) as control:
             return fcntl.ioctl(control, request, struct.pack("=16s24s", self.name.encode(), value))
