@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ipc_protocol.names import ipc_path
 from tests.testbed import host
 from tests.testbed.jobs import guest_files, run_job
 
@@ -98,7 +99,7 @@ class Demonstration(ABC):
     def await_sockets(self) -> None:
         """Wait until both processes listen."""
         deadline = time.monotonic() + START_LIMIT
-        for socket in (self.directory / "default.ipc", self.socket):
+        for socket in (ipc_path(self.directory, "default"), self.socket):
             while not socket.exists():
                 self.pause_until(deadline, f"nobody listens on {socket}")
 

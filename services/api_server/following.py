@@ -13,6 +13,7 @@ from api_server.event_text import Position, event_text, notice_text
 from api_server.stream_reader import Reader
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.monitor import MAX_WAIT_MS, EventBatch, EventsQuery, Timestamp
+from ipc_protocol.names import vm_of
 from ipc_protocol.subscription import Change, Subscription
 
 __all__ = ["Following"]
@@ -40,7 +41,7 @@ class Following:
         self._away = False
         self._refused = False
         self.path = path
-        self.vm = path.stem
+        self.vm = vm_of(path)
         """The VM's name, for the log."""
         self.readers: set[Reader] = set()
         self.retry_at: float | None = None

@@ -16,7 +16,7 @@ from ipc_protocol.client import Client
 from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
-from ipc_protocol.names import IPC_SUFFIX, ipc_path, is_name
+from ipc_protocol.names import IPC_FILE, ipc_path, is_name, vm_of
 
 __all__ = ["Observe", "Peers"]
 
@@ -83,9 +83,9 @@ class Peers:
     def everyone(self) -> dict[str, Path]:
         """Return the socket of each worker that there is, by the name of its VM."""
         if self._pinned is not None:
-            return {self._pinned.stem: self._pinned}
-        found = sorted(self._runtime_dir.glob(f"*{IPC_SUFFIX}"))
-        return {path.stem: path for path in found if is_name(path.stem) and _is_there(path)}
+            return {vm_of(self._pinned): self._pinned}
+        found = sorted(self._runtime_dir.glob(f"*/{IPC_FILE}"))
+        return {vm_of(path): path for path in found if is_name(vm_of(path)) and _is_there(path)}
 
     def call(
         self,
@@ -143,5 +143,7 @@ class Peers:
 def _is_there(path: Path) -> bool:
     try:
         return stat.S_ISSOCK(path.stat().st_mode)
+    except PermissionError:
+        return True  # Somebody's, and the call will say what is wrong.
     except OSError:
         return False

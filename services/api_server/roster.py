@@ -20,6 +20,7 @@ from api_server.peers import Peers
 from api_server.survey import each_worker
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation, VmState
+from ipc_protocol.names import vm_of
 
 __all__ = ["PATIENCE", "Roster", "WorkerInfo", "WorkerState"]
 
@@ -108,7 +109,7 @@ class Roster:
         except BaseException as ex:
             future.set_exception(ex)
             raise
-        self._silent = {path: each for path, each in self._silent.items() if path.stem in found}
+        self._silent = {path: each for path, each in self._silent.items() if vm_of(path) in found}
         future.set_result(tuple(found.values()))
 
     def _look_at(self, path: Path) -> WorkerInfo:
@@ -124,7 +125,7 @@ class Roster:
         """Ask a worker who it is and what state its VM is in."""
         deadline = time.monotonic() + patience
         call = self._peers.call
-        told = partial(WorkerInfo, name=path.stem)
+        told = partial(WorkerInfo, name=vm_of(path))
         pid: int | None = None
         try:
             pid = call(path, Operation.VMM_PING, None, timeout=patience).pid

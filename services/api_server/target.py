@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api_server.hosts import authority
+from ipc_protocol.names import vm_of
 
 if TYPE_CHECKING:
     from api_server.request import Request
@@ -23,5 +24,5 @@ def worker_of(req: Request, services: Services) -> Path:
     """
     host = authority(req.env["RAW_URI"], req.get_header("Host"))
     path = services.peers.locate(host, req.env["gunicorn.socket"].getsockname())
-    req.context.vm = path.stem
+    req.context.vm = vm_of(path)
     return path

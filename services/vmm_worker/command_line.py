@@ -114,7 +114,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     place = parser.add_argument_group("where it listens").add_mutually_exclusive_group()
     place.add_argument(
-        "--name", default="default", help="name of the VM: listens on NAME.ipc (default: default)"
+        "--name",
+        default="default",
+        help="name of the VM: listens at NAME/vmm.ipc (default: default)",
     )
     place.add_argument("--ipc", "--api", type=Path, metavar="PATH", help="listen on this path")
     parser.add_argument(

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -75,9 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, signals: Signals) -> int:
-    if settings.runtime_dir is not None:
-        _make_runtime_dir(settings.runtime_dir)
-    with Server(settings.ipc, peers=settings.peers) as server:
+    with _place(settings), Server(settings.ipc, peers=settings.peers) as server:
         monitor = Monitor()
         monitor.tell("vmm", "starting")
         vmm = Vmm(kvm=settings.kvm, monitor=monitor)
@@ -99,7 +97,7 @@ def _serve(settings: Settings, signals: Signals) -> int:
             status = loop.run()
         finally:
             if not loop.close():
-                _leave(server)
+                _leave(server, settings)
     if first is not None:
         first.join()
         if first.error is not None and first.error.code is not ErrorCode.VMM_UNAVAILABLE:
@@ -108,18 +106,40 @@ def _serve(settings: Settings, signals: Signals) -> int:
     return status
 
 
-def _leave(server: Server) -> None:
+def _leave(server: Server, settings: Settings) -> None:
     """End the process although a thread is stuck, and leave nothing behind."""
     OwnTerminal.restore_modes()
     server.close()
+    _remove_place(settings)
     logging.shutdown()
     os._exit(1)
 
 
-def _make_runtime_dir(path: Path) -> None:
-    """Make the directory of the sockets; its parent has to be there."""
+@contextlib.contextmanager
+def _place(settings: Settings) -> Iterator[None]:
+    """Have a folder for this worker's socket in the runtime directory, while it lives."""
+    if settings.runtime_dir is None:
+        yield
+        return
+    _make_folder(settings.runtime_dir, 0o750)
+    _make_folder(settings.ipc.parent, 0o710)
     try:
-        path.mkdir(mode=0o750, exist_ok=True)
+        yield
+    finally:
+        _remove_place(settings)
+
+
+def _remove_place(settings: Settings) -> None:
+    """Remove the worker's folder, unless somebody keeps something in it or it is not ours."""
+    if settings.runtime_dir is not None:
+        with contextlib.suppress(OSError):
+            settings.ipc.parent.rmdir()
+
+
+def _make_folder(path: Path, mode: int) -> None:
+    """Make a folder for sockets unless it is there; its parent has to be there."""
+    try:
+        path.mkdir(mode=mode, exist_ok=True)
     except OSError as ex:
         raise VmFailure(
             ErrorCode.HOST_RESOURCE,

@@ -11,13 +11,14 @@ from pathlib import Path
 from ipc_protocol.errors import ErrorCode, VmFailure
 
 __all__ = [
-    "IPC_SUFFIX",
+    "IPC_FILE",
     "MAX_PATH_BYTES",
     "RUNTIME_DIR",
     "check_name",
     "endpoint",
     "ipc_path",
     "is_name",
+    "vm_of",
 ]
 
 RUNTIME_DIR = os.environ.get("VELUM_RUNTIME_DIR", "/run/velum")
@@ -26,8 +27,8 @@ RUNTIME_DIR = os.environ.get("VELUM_RUNTIME_DIR", "/run/velum")
 MAX_PATH_BYTES = 107
 """``sun_path`` of unix(7) has 108 bytes, the last for the NUL."""
 
-IPC_SUFFIX = ".ipc"
-"""What follows the name of a VM in the file name of its worker's socket."""
+IPC_FILE = "vmm.ipc"
+"""What the socket of a worker is called, in the folder that has the name of its VM."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -57,8 +58,20 @@ def check_name(name: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def ipc_path(runtime_dir: str | os.PathLike[str], name: str) -> Path:
-    """Return the socket path of the worker that runs the VM of that name."""
-    return Path(runtime_dir) / f"{check_name(name)}{IPC_SUFFIX}"
+    """Return the socket path of the worker that runs the VM of that name.
+
+    Each worker has a folder of its own, so that each can belong to a user of its own.
+    """
+    return Path(runtime_dir) / check_name(name) / IPC_FILE
+
+
+def vm_of(path: Path) -> str:
+    """Return the name of the VM whose worker listens there.
+
+    A path of somebody's own choosing, which :func:`ipc_path` did not make, gives the name that
+    its file has.
+    """
+    return path.parent.name if path.name == IPC_FILE else path.stem
 
 
 def endpoint(path: str | os.PathLike[str]) -> str:

@@ -14,6 +14,7 @@ import zmq
 
 from ipc_protocol.errors import ErrorCode, VmError
 from ipc_protocol.messages import Operation, VmmPing
+from ipc_protocol.names import vm_of
 from ipc_protocol.server import Incoming, Server
 from tests.support.contract import ContractHTTP
 from tests.support.http import Response, UnixHTTP, wait_for_socket
@@ -39,9 +40,10 @@ class Peer:
         self.path = path
         self.answers: dict[Operation, Answer] = {Operation.VMM_PING: _ping}
         self.received: list[Incoming] = []
+        path.parent.mkdir(exist_ok=True)
         self.server = Server(path)
         self._stop_reading, self._stop_writing = os.pipe()
-        self._thread = threading.Thread(target=self._run, name=f"peer-{path.stem}")
+        self._thread = threading.Thread(target=self._run, name=f"peer-{vm_of(path)}")
         self._thread.start()
 
     def __enter__(self) -> Self:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ipc_protocol.messages import Operation
+from ipc_protocol.names import ipc_path
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.http import wait_for_socket
 from tests.support.processes import DEADLINE, eventually
@@ -55,7 +56,7 @@ def _assert_unavailable(response):
 
 
 def test_without_a_worker_it_is_503_until_one_comes_and_when_it_goes(server):
-    path = server.runtime_dir / "default.ipc"
+    path = ipc_path(server.runtime_dir, "default")
     with server.http() as http:
         for _ in range(2):
             _assert_unavailable(http.get("/api/v1/vmm.ping"))
@@ -68,7 +69,7 @@ def test_without_a_worker_it_is_503_until_one_comes_and_when_it_goes(server):
 
 
 def test_a_killed_worker_is_503_at_once_even_in_the_middle_of_a_call(server):
-    path = server.runtime_dir / "web-1.ipc"
+    path = ipc_path(server.runtime_dir, "web-1")
     with server.http(host="web-1") as http:
         with _lone_peer(path) as process, ThreadPoolExecutor(1) as pool:
             boot = pool.submit(http.put, "/api/v1/vm.boot")
@@ -90,7 +91,7 @@ def test_a_stopped_worker_is_504_and_its_late_answer_is_nobody_s(tmp_path):
             late.append(incoming)
             return SILENCE
 
-        with Peer(tmp_path / "default.ipc") as peer:
+        with Peer(ipc_path(tmp_path, "default")) as peer:
             peer.answers[Operation.VM_BOOT] = answer
             response = http.put("/api/v1/vm.boot")
             assert (response.status, response.json["code"]) == (504, "vmm_timeout")
@@ -106,7 +107,7 @@ def test_a_stopped_worker_is_504_and_its_late_answer_is_nobody_s(tmp_path):
 
 def test_a_worker_that_does_not_even_accept_is_503_or_504(tmp_path):
     with ApiProcess(tmp_path, "--timeout", "0.5") as server:
-        path = tmp_path / "default.ipc"
+        path = ipc_path(tmp_path, "default")
         with _lone_peer(path) as process:
             assert server.request("GET", "vmm.ping").status == 200
             process.send_signal(signal.SIGSTOP)
@@ -119,8 +120,8 @@ def test_a_worker_that_does_not_even_accept_is_503_or_504(tmp_path):
 
 def test_a_slow_operation_does_not_hold_up_reads_or_other_vms(server):
     with (
-        Peer(server.runtime_dir / "default.ipc") as peer,
-        Peer(server.runtime_dir / "web-1.ipc"),
+        Peer(ipc_path(server.runtime_dir, "default")) as peer,
+        Peer(ipc_path(server.runtime_dir, "web-1")),
         ThreadPoolExecutor(1) as pool,
         server.http() as slow,
         server.http() as fast,
@@ -149,7 +150,7 @@ def test_a_slow_operation_does_not_hold_up_reads_or_other_vms(server):
 
 
 def test_a_worker_answers_its_own_shutdown_although_its_socket_is_gone(server):
-    peer = Peer(server.runtime_dir / "web-1.ipc")
+    peer = Peer(ipc_path(server.runtime_dir, "web-1"))
     try:
         peer.answers[Operation.VMM_SHUTDOWN] = lambda _: peer.path.unlink()
         with server.http(host="web-1") as http:
@@ -165,7 +166,7 @@ def test_clients_that_stall_are_given_up_and_hold_nobody_up(tmp_path):
         b"PUT /api/v1/vm.boot HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
     )
     with (
-        Peer(tmp_path / "default.ipc"),
+        Peer(ipc_path(tmp_path, "default")),
         ApiProcess(tmp_path, "--client-timeout", 0.3, "--threads", 2) as server,
         contextlib.ExitStack() as stack,
     ):

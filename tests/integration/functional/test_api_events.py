@@ -19,6 +19,7 @@ from api_server.streams import MAX_READERS
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.messages import Operation
 from ipc_protocol.monitor import EventBatch, MonitorEvent, Timestamp
+from ipc_protocol.names import ipc_path
 from ipc_protocol.server import Incoming
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.events import EventStream
@@ -102,7 +103,7 @@ def test_a_reader_that_comes_back_too_late_is_told_what_it_lost(
 def test_a_hundred_readers_hold_no_thread(worker: Worker, api: ApiProcess) -> None:
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(EventStream(api.socket)).begin() for _ in range(100)]
-        peer = stack.enter_context(Peer(api.runtime_dir / "web-1.ipc"))
+        peer = stack.enter_context(Peer(ipc_path(api.runtime_dir, "web-1")))
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
         held = []
         everyone = threading.Event()
@@ -340,7 +341,7 @@ def test_a_worker_that_refuses_is_asked_again_and_not_all_the_time(
 ) -> None:
     start = EventBatch("0123456789abcdef", time.monotonic_ns(), 0)
     starting = MonitorEvent(Timestamp(0, 0), "vmm", "starting", seq=1)
-    with Peer(tmp_path / "default.ipc") as peer:
+    with Peer(ipc_path(tmp_path, "default")) as peer:
         asked = 0
 
         def answer(incoming: Incoming) -> object:

@@ -13,6 +13,7 @@ import pytest
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmError
 from ipc_protocol.messages import Operation, VmInfo, VmmPing, VmState
+from ipc_protocol.names import ipc_path
 from tests.support.api import ApiProcess, Peer
 from tests.support.processes import DEADLINE, eventually, start_worker, vm_config
 
@@ -24,7 +25,7 @@ class _Vm(Peer):
     """A peer whose every answer says which VM it is, and who remembers what it was asked."""
 
     def __init__(self, directory, name):
-        super().__init__(directory / f"{name}.ipc")
+        super().__init__(ipc_path(directory, name))
         self.name = name
         payload = {"kernel": "/k", "cmdline": name}
         config = msgspec.convert({"payload": payload}, VmConfig)
@@ -118,7 +119,7 @@ def test_one_that_hangs_keeps_no_other_waiting_however_many_call_it(tmp_path, vm
 def test_a_name_never_leads_out_of_the_runtime_directory(tmp_path):
     inner = tmp_path / "run"
     inner.mkdir()
-    with Peer(tmp_path / "outside.ipc") as outside, ApiProcess(inner) as server:
+    with Peer(ipc_path(tmp_path, "outside")) as outside, ApiProcess(inner) as server:
         hosts = ("../outside", "..%2Foutside", "/../outside", "outside.ipc/../../outside", "..")
         for host in hosts:
             with server.http() as http:

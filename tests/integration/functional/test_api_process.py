@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ipc_protocol.messages import Operation
+from ipc_protocol.names import ipc_path
 from tests.support.api import SILENCE, ApiProcess, Peer
 from tests.support.http import UnixHTTP
 from tests.support.processes import DEADLINE, eventually
@@ -68,7 +69,7 @@ def test_it_ends_when_told_and_leaves_nothing_behind(number, tmp_path):
 
 def test_a_request_under_way_delays_the_end_for_a_bounded_time(tmp_path):
     with (
-        Peer(tmp_path / "default.ipc") as peer,
+        Peer(ipc_path(tmp_path, "default")) as peer,
         ApiProcess(tmp_path) as api,
         ThreadPoolExecutor(1) as pool,
         api.http() as http,
@@ -92,7 +93,7 @@ def test_a_request_under_way_delays_the_end_for_a_bounded_time(tmp_path):
 
 def test_a_request_under_way_is_answered_before_the_end(tmp_path):
     with (
-        Peer(tmp_path / "default.ipc") as peer,
+        Peer(ipc_path(tmp_path, "default")) as peer,
         ApiProcess(tmp_path) as api,
         api.http() as http,
     ):
@@ -108,7 +109,7 @@ def test_a_request_under_way_is_answered_before_the_end(tmp_path):
 
 @pytest.mark.parametrize("victim", ["parent", "both"])
 def test_after_kill_9_a_new_one_takes_over_the_stale_socket_at_once(victim, tmp_path):
-    with ApiProcess(tmp_path) as api, Peer(tmp_path / "default.ipc"):
+    with ApiProcess(tmp_path) as api, Peer(ipc_path(tmp_path, "default")):
         child = _serving(api)
         if victim == "both":
             os.kill(child, signal.SIGSTOP)
@@ -123,7 +124,7 @@ def test_after_kill_9_a_new_one_takes_over_the_stale_socket_at_once(victim, tmp_
 
 
 def test_the_serving_process_is_replaced_when_it_is_killed(tmp_path):
-    with ApiProcess(tmp_path) as api, Peer(tmp_path / "default.ipc"):
+    with ApiProcess(tmp_path) as api, Peer(ipc_path(tmp_path, "default")):
         child = _serving(api)
         assert api.request("GET", "vmm.ping").status == 200
         os.kill(child, signal.SIGKILL)
@@ -172,10 +173,10 @@ def test_only_owner_and_group_may_connect(tmp_path):
         assert stat.S_IMODE(api.socket.stat().st_mode) == 0o660
 
 
-@pytest.mark.parametrize("arguments", [("--vm", "web-1"), ("--ipc", "{}/web-1.ipc")])
+@pytest.mark.parametrize("arguments", [("--vm", "web-1"), ("--ipc", "{}/web-1/vmm.ipc")])
 def test_a_pinned_server_takes_any_host(arguments, tmp_path):
     arguments = [argument.format(tmp_path) for argument in arguments]
-    with Peer(tmp_path / "web-1.ipc") as peer, ApiProcess(tmp_path, *arguments) as api:
+    with Peer(ipc_path(tmp_path, "web-1")) as peer, ApiProcess(tmp_path, *arguments) as api:
         for host in ("localhost", "", "other", "%2Frun%2Fvelum%2Fapi.sock", "../.."):
             with api.http() as http:
                 assert http.get("/api/v1/vmm.ping", headers={"Host": host}).status == 200
@@ -185,11 +186,11 @@ def test_a_pinned_server_takes_any_host(arguments, tmp_path):
 def test_one_server_has_sockets_pinned_to_vms_beside_its_own(tmp_path):
     names = ("web-1", "web-2")
     pins = [argument for name in names for argument in ("--pin", f"{name}={tmp_path}/{name}.sock")]
-    with ApiProcess(tmp_path, *pins) as api, Peer(tmp_path / "web-1.ipc") as first:
-        with Peer(tmp_path / "web-2.ipc") as second:
+    with ApiProcess(tmp_path, *pins) as api, Peer(ipc_path(tmp_path, "web-1")) as first:
+        with Peer(ipc_path(tmp_path, "web-2")) as second:
             for peer in (first, second):
                 for host in ("localhost", "other", "%2Frun%2Fvelum%2Fapi.sock", "../.."):
-                    with UnixHTTP(peer.path.with_suffix(".sock"), host=host) as http:
+                    with UnixHTTP(peer.path.parent.with_suffix(".sock"), host=host) as http:
                         assert http.get("/api/v1/vmm.ping").status == 200
                 assert len(peer.received) == 4
             with api.http(host="web-2") as http:
@@ -203,7 +204,7 @@ def test_one_server_has_sockets_pinned_to_vms_beside_its_own(tmp_path):
 
 
 def test_the_default_vm_is_configurable(tmp_path):
-    with Peer(tmp_path / "web-1.ipc"), ApiProcess(tmp_path, "--default-vm", "web-1") as api:
+    with Peer(ipc_path(tmp_path, "web-1")), ApiProcess(tmp_path, "--default-vm", "web-1") as api:
         assert api.request("GET", "vmm.ping").status == 200
 
 
@@ -217,21 +218,21 @@ def test_it_needs_no_privilege_and_writes_only_beside_its_socket():
         directory.mkdir(mode=0o700)
         os.chown(directory, _NOBODY, _NOBODY)
         unprivileged = {"user": _NOBODY, "group": _NOBODY, "extra_groups": (), "cwd": "/"}
-        with Peer(directory / "default.ipc") as peer:
+        with Peer(ipc_path(directory, "default")) as peer:
             os.chown(peer.path, _NOBODY, _NOBODY)
+            os.chown(peer.path.parent, _NOBODY, _NOBODY)
             with ApiProcess(directory, **unprivileged) as api:
                 assert api.request("GET", "vmm.ping").status == 200
                 status = Path(f"/proc/{_serving(api)}/status").read_text()
                 assert f"Uid:\t{_NOBODY}\t" in status
                 names = {path.name for path in directory.iterdir()}
-                expected = {"api.sock", "default.ipc"}
-                assert names == expected | {f"{name}.lock" for name in expected}
+                assert names == {"api.sock", "api.sock.lock", "default"}
     finally:
         shutil.rmtree(root)
 
 
 def test_it_keeps_within_its_memory(tmp_path):
-    with Peer(tmp_path / "default.ipc"), ApiProcess(tmp_path) as api:
+    with Peer(ipc_path(tmp_path, "default")), ApiProcess(tmp_path) as api:
         with ThreadPoolExecutor(8) as pool:
             for response in pool.map(lambda _: api.request("GET", "vmm.ping"), range(64)):
                 assert response.status == 200

@@ -17,6 +17,7 @@ from api_server.status import STATUS
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, FieldError, VmError
 from ipc_protocol.messages import Operation, VmInfo, VmState
+from ipc_protocol.names import ipc_path
 from tests.support.api import ApiProcess, Peer
 from tests.support.contract import document
 
@@ -40,7 +41,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def peer(server):
-    with Peer(server.runtime_dir / "default.ipc") as peer:
+    with Peer(ipc_path(server.runtime_dir, "default")) as peer:
         yield peer
 
 
@@ -355,7 +356,7 @@ def test_http_1_0_and_a_missing_host(server):
 
 
 def test_the_host_names_the_vm(server, peer):
-    with Peer(server.runtime_dir / "web-1.ipc") as other:
+    with Peer(ipc_path(server.runtime_dir, "web-1")) as other:
         for host, expected in (("web-1", other), ("WEB-1:80", other), ("localhost", peer)):
             with server.http(host=host) as http:
                 assert http.put("/api/v1/vm.nmi").status == 204

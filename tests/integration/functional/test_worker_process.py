@@ -12,6 +12,7 @@ import pytest
 
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import VmState
+from ipc_protocol.names import ipc_path
 from tests.support.guests import build
 from tests.support.processes import DEADLINE, Worker, eventually, start_worker, vm_config
 
@@ -93,10 +94,11 @@ def test_a_vm_that_cannot_be_is_the_end(
 def test_the_runtime_directory_is_made_for_the_group_only(tmp_path: Path) -> None:
     place = tmp_path / "velum"
     with Worker(
-        place / "web.ipc", "--runtime-dir", place, "--name", "web", log=tmp_path / "log"
+        ipc_path(place, "web"), "--runtime-dir", place, "--name", "web", log=tmp_path / "log"
     ) as worker:
         worker.wait_until_ready()
         assert stat.S_IMODE(place.stat().st_mode) == 0o750
+        assert stat.S_IMODE(worker.ipc.parent.stat().st_mode) == 0o710
         assert stat.S_IMODE(worker.ipc.stat().st_mode) == 0o660
     assert left(place) == set()
 
@@ -139,7 +141,7 @@ def test_a_killed_worker_is_no_obstacle_to_the_next(tmp_path: Path) -> None:
             with pytest.raises(VmFailure) as caught:
                 worker.info()
             assert caught.value.error.code is ErrorCode.VMM_UNAVAILABLE
-        assert "default.ipc" in left(tmp_path)
+        assert worker.ipc.is_socket()
 
 
 # ---- the end -------------------------------------------------------------------

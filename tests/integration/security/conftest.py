@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ipc_protocol.names import ipc_path
 from tests.support.api import ApiProcess, Peer
 
 
@@ -12,5 +13,5 @@ from tests.support.api import ApiProcess, Peer
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
     """Return a server whose one worker does whatever it is told."""
     folder = tmp_path_factory.mktemp("run")
-    with Peer(folder / "default.ipc"), ApiProcess(folder) as api:
+    with Peer(ipc_path(folder, "default")), ApiProcess(folder) as api:
         yield api

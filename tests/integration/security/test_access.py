@@ -12,6 +12,7 @@ import pytest
 from api_server.roles import Role
 from api_server.routes import PREFIX, ROUTES
 from ipc_protocol.messages import Operation
+from ipc_protocol.names import ipc_path
 from tests.support.api import ApiProcess, Peer
 from tests.support.http import UnixHTTP
 from tests.support.processes import eventually, vm_config
@@ -95,7 +96,7 @@ def server(directory):
 
 @pytest.fixture
 def peer(server):
-    with Peer(server.runtime_dir / "default.ipc") as peer:
+    with Peer(ipc_path(server.runtime_dir, "default")) as peer:
         yield peer
 
 
@@ -135,7 +136,7 @@ def test_a_stranger_learns_nothing(server, peer):
 def test_by_default_only_root_may_even_connect(directory):
     runtime_dir = directory / "run"
     runtime_dir.mkdir(mode=0o755)
-    with ApiProcess(runtime_dir) as server, Peer(runtime_dir / "default.ipc"):
+    with ApiProcess(runtime_dir) as server, Peer(ipc_path(runtime_dir, "default")):
         assert server.request("GET", "vmm.ping").status == 200
         with pytest.raises(ConnectionError, match="Permission denied"):
             connect_as(server.socket, _ADMIN.uid)
@@ -236,7 +237,7 @@ def test_what_cannot_be_written_where_it_belongs_is_in_the_log(directory):
     (directory / "run").mkdir()
     with (
         ApiProcess(directory / "run", "--audit-log", "/dev/full") as server,
-        Peer(directory / "run" / "default.ipc"),
+        Peer(ipc_path(directory / "run", "default")),
     ):
         assert server.request("PUT", "vm.boot").status == 204
         log = eventually(server.read_log, "a log")

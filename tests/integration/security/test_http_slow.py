@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ipc_protocol.names import ipc_path
 from tests.support.api import ApiProcess, Peer
 from tests.support.hostile import Usage, connect, head, listening, read_to_end, status
 from tests.support.processes import DEADLINE
@@ -21,7 +22,7 @@ def server(tmp_path_factory):
     """Return a server with few threads whose patience is longer than the tests."""
     folder = tmp_path_factory.mktemp("run")
     arguments = ("--threads", THREADS, "--client-timeout", 600)
-    with Peer(folder / "default.ipc"), ApiProcess(folder, *arguments) as api:
+    with Peer(ipc_path(folder, "default")), ApiProcess(folder, *arguments) as api:
         yield api
 
 
@@ -141,7 +142,7 @@ def test_a_client_that_takes_too_long_is_given_up(tmp_path):
     arguments = ("--threads", THREADS, "--client-timeout", 0.3)
     chunked = head("PUT", "/api/v1/vm.create", transfer_encoding="chunked")
     with (
-        Peer(tmp_path / "default.ipc"),
+        Peer(ipc_path(tmp_path, "default")),
         ApiProcess(tmp_path, *arguments) as server,
         listening(server, 3 * THREADS) as clients,
     ):

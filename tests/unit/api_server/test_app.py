@@ -17,6 +17,7 @@ from api_server.peers import Peers
 from api_server.services import Services
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation
+from ipc_protocol.names import ipc_path
 from tests.support.api import Peer
 
 
@@ -112,10 +113,10 @@ def test_workers_are_found_by_name_and_forgotten_when_they_go(tmp_path):
     with pytest.raises(VmFailure) as failure:
         peers.locate("web-1")
     assert failure.value.error.code is ErrorCode.VM_UNKNOWN
-    assert peers.locate("localhost") == tmp_path / "main.ipc"
+    assert peers.locate("localhost") == ipc_path(tmp_path, "main")
 
     for _ in range(2):
-        with Peer(tmp_path / "web-1.ipc") as peer:
+        with Peer(ipc_path(tmp_path, "web-1")) as peer:
             path = peers.locate("web-1")
             assert path == peer.path
             assert peers.call(path, Operation.VMM_PING, None).version == "1"
@@ -129,7 +130,7 @@ def test_workers_are_found_by_name_and_forgotten_when_they_go(tmp_path):
 
 
 def test_a_pinned_worker_answers_for_any_host(tmp_path):
-    path = tmp_path / "some.ipc"
+    path = ipc_path(tmp_path, "some")
     peers = Peers(tmp_path, "main", pinned=path)
     for host in ("", "localhost", "web-1", "%2Frun%2Fx.sock", "../.."):
         assert peers.locate(host) == path

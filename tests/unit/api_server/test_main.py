@@ -15,7 +15,7 @@ def test_the_defaults():
 
 
 def test_a_server_is_pinned_by_name_or_by_path():
-    assert parse_arguments(["--runtime-dir", "/r", "--vm", "a"]).ipc == Path("/r/a.ipc")
+    assert parse_arguments(["--runtime-dir", "/r", "--vm", "a"]).ipc == Path("/r/a/vmm.ipc")
     assert parse_arguments(["--ipc", "/r/b.ipc"]).ipc == Path("/r/b.ipc")
 
 

@@ -13,6 +13,7 @@ from api_server.roster import Roster, WorkerInfo, WorkerState
 from ipc_protocol.config import VmConfig
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation, VmInfo, VmState
+from ipc_protocol.names import IPC_FILE, ipc_path
 from tests.support.api import SILENCE, Peer
 from tests.support.processes import eventually
 
@@ -48,17 +49,19 @@ def test_every_worker_is_in_it_by_name_with_its_state(peers, tmp_path, monkeypat
     # Long for those that answer, as long as it takes for the one that does not.
     monkeypatch.setattr(roster, "PATIENCE", 3.0)
     with (
-        Peer(tmp_path / "b.ipc") as b,
-        Peer(tmp_path / "a.ipc") as a,
-        Peer(tmp_path / "hung.ipc") as hung,
-        Peer(tmp_path / "odd.ipc") as odd,
-        Peer(tmp_path / "Not-A-Name.ipc"),
+        Peer(ipc_path(tmp_path, "b")) as b,
+        Peer(ipc_path(tmp_path, "a")) as a,
+        Peer(ipc_path(tmp_path, "hung")) as hung,
+        Peer(ipc_path(tmp_path, "odd")) as odd,
+        Peer(tmp_path / "Not-A-Name" / IPC_FILE),
     ):
         a.answers[Operation.VM_INFO] = _in_state(VmState.RUNNING)
         b.fail(Operation.VM_INFO, ErrorCode.VM_NOT_CREATED)
         hung.answers[Operation.VMM_PING] = lambda _: SILENCE
         odd.fail(Operation.VMM_PING, ErrorCode.PROTOCOL_VERSION, message="another release")
-        (tmp_path / "file.ipc").write_text("no socket")
+        no_socket = ipc_path(tmp_path, "file")
+        no_socket.parent.mkdir()
+        no_socket.write_text("no socket")
         found = Roster(peers).read()
     assert [each.name for each in found] == ["a", "b", "hung", "odd"]
     ours = os.getpid()
@@ -72,7 +75,7 @@ def test_every_worker_is_in_it_by_name_with_its_state(peers, tmp_path, monkeypat
 
 
 def test_what_a_killed_worker_left_behind_is_unavailable(peers, tmp_path):
-    path = tmp_path / "gone.ipc"
+    path = ipc_path(tmp_path, "gone")
     with Peer(path):
         path.rename(tmp_path / "kept")
     (tmp_path / "kept").rename(path)

@@ -12,7 +12,7 @@ from api_server.peers import Peers
 from api_server.survey import survey
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation, VmmPing
-from ipc_protocol.names import ipc_path
+from ipc_protocol.names import IPC_FILE, ipc_path
 from tests.support.api import SILENCE, Peer
 
 PATIENCE = 30.0
@@ -45,9 +45,11 @@ def test_every_worker_is_asked_at_the_same_time(tmp_path, peers):
 
 def test_who_hangs_and_who_is_gone_is_told_and_keeps_nobody(tmp_path, peers):
     stale = socket.socket(socket.AF_UNIX)
+    for path in (ipc_path(tmp_path, "gone"), tmp_path / "Not-a-name" / IPC_FILE):
+        path.parent.mkdir()
     stale.bind(str(ipc_path(tmp_path, "gone")))
     stale.close()
-    (tmp_path / "Not-a-name.ipc").touch()
+    (tmp_path / "Not-a-name" / IPC_FILE).touch()
     with Peer(ipc_path(tmp_path, "hung")) as hung, Peer(ipc_path(tmp_path, "well")):
         hung.answers[Operation.VMM_PING] = lambda _: SILENCE
         answers = survey(peers, Operation.VMM_PING, timeout=0.5)

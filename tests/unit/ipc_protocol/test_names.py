@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc_protocol.errors import ErrorCode, VmFailure
-from ipc_protocol.names import MAX_PATH_BYTES, check_name, endpoint, ipc_path
+from ipc_protocol.names import MAX_PATH_BYTES, check_name, endpoint, ipc_path, vm_of
 
 
 @pytest.mark.parametrize("name", ["a", "7", "web-1", "default", "a" * 63, "a--b"])
 def test_names(name: str) -> None:
     assert check_name(name) == name
-    assert ipc_path("/run/velum", name) == Path(f"/run/velum/{name}.ipc")
+    assert ipc_path("/run/velum", name) == Path(f"/run/velum/{name}/vmm.ipc")
+    assert vm_of(ipc_path("/run/velum", name)) == name
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,11 @@ def test_no_name_leaves_the_directory(name: str) -> None:
         path = ipc_path("/run/velum", name)
     except VmFailure:
         return
-    assert path.resolve().parent == Path("/run/velum")
+    assert path.resolve().parent.parent == Path("/run/velum")
+
+
+def test_a_path_of_somebody_s_own_names_a_vm_too() -> None:
+    assert vm_of(Path("/tmp/two.ipc")) == "two"
 
 
 def test_endpoints() -> None:

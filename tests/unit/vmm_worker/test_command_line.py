@@ -24,7 +24,7 @@ def config(*arguments: str) -> VmConfig:
 
 def test_without_a_vm() -> None:
     settings = read(["--name", "web-1", "--runtime-dir", "/run/x"])
-    assert settings.ipc == Path("/run/x/web-1.ipc")
+    assert settings.ipc == Path("/run/x/web-1/vmm.ipc")
     assert settings.runtime_dir == Path("/run/x")
     assert settings.config is None
     assert settings.kvm == "/dev/kvm"
