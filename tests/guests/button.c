@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waits for the Generic Event Device (GSI 5) and shows its flags; powers off on the button. */
+/*
+ * Waits for the Generic Event Device (GSI 5) and shows its flags; powers off on the button, also
+ * on one that was pressed before it listened.
+ */
 #include "runtime/interrupts.h"
 #include "runtime/uart.h"
 
@@ -18,11 +21,14 @@ INTERRUPT_HANDLER(ged_interrupt)
 
 void guest_main(void)
 {
-    uint32_t seen;
+    uint32_t seen, early;
 
     interrupts_init();
     idt_set(VECTOR_GED, ged_interrupt);
     ioapic_route(PIN_GED, VECTOR_GED);
+    early = *mmio8(GED_FLAGS);
+    if (early)
+        flags = early;
     put_text("button ready\n");
     do {
         while (flags == 0)
