@@ -19,22 +19,25 @@ PACKAGES = {
     "api_server": ROOT / "services" / "api_server",
     "ipc_protocol": ROOT / "shared" / "ipc_protocol",
     "kvm_shim": ROOT / "native" / "kvm_shim",
+    "service_manager": ROOT / "shared" / "service_manager",
     "velumctl": ROOT / "services" / "velumctl",
     "vmm_worker": ROOT / "services" / "vmm_worker",
 }
 
 ARROWS = {
-    "api_server": {"ipc_protocol"},
+    "api_server": {"ipc_protocol", "service_manager"},
     "ipc_protocol": set(),
     "kvm_shim": set(),
+    "service_manager": set(),
     "velumctl": {"ipc_protocol"},
-    "vmm_worker": {"ipc_protocol", "kvm_shim"},
+    "vmm_worker": {"ipc_protocol", "kvm_shim", "service_manager"},
 }
 
 LIBRARIES = {
     "api_server": {"falcon", "gunicorn", "msgspec", "prometheus_client"},
     "ipc_protocol": {"msgpack", "msgspec", "zmq"},
     "kvm_shim": {"cffi"},
+    "service_manager": set(),
     "velumctl": {"click", "msgspec", "rich", "yaml"},
     "vmm_worker": {"msgspec", "zmq"},
 }
@@ -44,6 +47,7 @@ FORBIDDEN = {
     "api_server": {"fcntl", "mmap"},
     "ipc_protocol": {"asyncio", "http", "mmap", "urllib"},
     "kvm_shim": {"http", "logging"},
+    "service_manager": {"asyncio", "http", "mmap", "urllib"},
     "velumctl": {"asyncio", "mmap"},
     "vmm_worker": {"asyncio", "http", "urllib"},
 }
