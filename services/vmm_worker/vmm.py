@@ -21,7 +21,7 @@ from ipc_protocol.messages import (
     VmResize,
     VmState,
 )
-from ipc_protocol.version import BUILD_VERSION, VERSION
+from ipc_protocol.version import BUILD_VERSION, PROTOCOL_VERSION, VERSION
 from kvm_shim import Event, EventKind
 from vmm_worker import transitions
 from vmm_worker.devices.kinds import completed, load_kinds
@@ -238,6 +238,7 @@ class Vmm:
             version=VERSION,
             pid=os.getpid(),
             features=("io_uring", "kvm"),
+            protocol=PROTOCOL_VERSION,
         )
 
     def _info(self) -> VmInfo:

@@ -14,6 +14,7 @@ from typing import Final
 import zmq
 
 from ipc_protocol.codec import MAX_MESSAGE
+from ipc_protocol.version import PROTOCOL_VERSION
 
 __all__ = ["Channel", "Wait"]
 
@@ -66,6 +67,9 @@ class Channel:
     """
 
     def __init__(self, endpoint: str) -> None:
+        self.version = PROTOCOL_VERSION
+        """What to speak on it; whoever meets an older worker sets it back. Behind one connection
+        there is one process, which never learns another."""
         pid = os.getpid()
         shared = _contexts.get(pid) or _contexts.setdefault(pid, _Context())
         with contextlib.ExitStack() as undo:

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any, Final, Self
 
+import msgspec
 import zmq
 
 from ipc_protocol import codec, envelope
@@ -24,6 +25,10 @@ __all__ = ["MAX_CHANNELS", "Client"]
 
 MAX_CHANNELS: Final = 64
 """Calls to one worker at the same time; more wait for their turn."""
+
+# Its reply, should it come late, is dropped by whoever uses the channel next.
+_HARMLESS: Final = frozenset({ErrorCode.VMM_TIMEOUT, ErrorCode.NOT_SUPPORTED})
+"""Failures of a call after which its channel is as good as before."""
 
 
 class _Pool:
@@ -40,7 +45,8 @@ class Client:
 
     A call has a channel of its own while it lasts, so threads never wait for each
     other and no message passes a thread of ours. Channels are made when needed and
-    after a ``fork`` anew. A worker that comes back is found by the next call.
+    after a ``fork`` anew. A worker that comes back is found by the next call, and one of
+    the release before is spoken to in its own version of the protocol.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, connect_grace: float = 0.25) -> None:
@@ -83,7 +89,8 @@ class Client:
 
         Raises:
             VmFailure: What the worker answered; ``vmm_unavailable`` when none listens
-                or it dies meanwhile; ``vmm_timeout`` when it does not answer in time.
+                or it dies meanwhile; ``vmm_timeout`` when it does not answer in time;
+                ``not_supported`` when its release has no words for what is asked.
         """
         signature = SIGNATURES[operation]
         seconds = signature.timeout if timeout is None else timeout
@@ -117,33 +124,54 @@ class Client:
         channel = self._connect(pool, request.deadline_ns)
         reusable = False
         try:
-            if not channel.send(data):
-                raise self._gone(request.operation)
-            while (outcome := channel.wait(request.deadline_ns)) is Wait.READY:
-                reply = self._reply_to(request.id, channel.receive())
-                if reply is not None:
-                    reusable = True
-                    return reply
-            if outcome is Wait.LOST:
-                raise self._gone(request.operation)
-            # Its reply, should it come, is dropped by whoever uses the channel next.
+            reply = None
+            if channel.version == request.version:
+                reply = self._ask(channel, request, data, seconds)
+                if reply.falls_back:
+                    # It has looked at nothing but the version: to ask again does nothing twice.
+                    channel.version = reply.version
+            if channel.version != request.version:
+                request = msgspec.structs.replace(request, version=channel.version)
+                reply = self._ask(channel, request, envelope.encode_request(request), seconds)
             reusable = True
-            raise self._late(request.operation, seconds)
+        except VmFailure as ex:
+            reusable = ex.error.code in _HARMLESS
+            raise
+        else:
+            assert reply is not None  # noqa: S101 - the channel has one version or the other
+            return reply
         finally:
             self._release(pool, channel, reusable=reusable)
 
+    def _ask(
+        self, channel: Channel, request: envelope.Request, data: bytes, seconds: float
+    ) -> envelope.Reply:
+        if not channel.send(data):
+            raise self._gone(request.operation)
+        while (outcome := channel.wait(request.deadline_ns)) is Wait.READY:
+            reply = self._reply_to(request, channel.receive())
+            if reply is not None:
+                return reply
+        if outcome is Wait.LOST:
+            raise self._gone(request.operation)
+        raise self._late(request.operation, seconds)
+
     @staticmethod
-    def _reply_to(correlation: bytes, data: bytes | None) -> envelope.Reply | None:
+    def _reply_to(request: envelope.Request, data: bytes | None) -> envelope.Reply | None:
         """Return the reply in a message if it is the one awaited; any other is dropped."""
         if data is None:
             return None
         try:
             reply = envelope.decode_reply(data)
         except envelope.EnvelopeFailure as ex:
-            if ex.correlation == correlation:
+            if ex.correlation == request.id:
                 raise
             return None
-        return reply if reply.id == correlation else None
+        if reply.id != request.id:
+            return None
+        if reply.version != request.version and not reply.falls_back:
+            raise codec.malformed("it does not answer in the version of the request")
+        return reply
 
     def _connect(self, pool: _Pool, deadline_ns: int) -> Channel:
         while True:

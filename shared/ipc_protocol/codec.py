@@ -26,6 +26,7 @@ __all__ = [
     "encode",
     "malformed",
     "prepare",
+    "to_plain",
 ]
 
 MAX_MESSAGE: Final = (4 << 20) + (64 << 10)
@@ -79,13 +80,24 @@ def encode(value: object, *, lossy: bool = False) -> bytes:
     """
     try:
         data: bytes = msgpack.packb(
-            msgspec.to_builtins(value, builtin_types=(bytes,)),
-            unicode_errors="backslashreplace" if lossy else "strict",
+            to_plain(value), unicode_errors="backslashreplace" if lossy else "strict"
         )
-    except (ValueError, TypeError, OverflowError, RecursionError) as ex:
+    except (ValueError, OverflowError) as ex:
         raise malformed(f"it cannot be encoded: {ex}") from ex
     _check_shape(data)
     return data
+
+
+def to_plain(value: object) -> Any:
+    """Return a value made of structs, enums and plain types as plain types alone.
+
+    Raises:
+        VmFailure: ``malformed_message`` if there is something else in it.
+    """
+    try:
+        return msgspec.to_builtins(value, builtin_types=(bytes,))
+    except (ValueError, TypeError, OverflowError, RecursionError) as ex:
+        raise malformed(f"it cannot be encoded: {ex}") from ex
 
 
 def decode(data: bytes) -> Any:

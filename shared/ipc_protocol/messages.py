@@ -80,6 +80,9 @@ class VmmPing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     pid: int
     features: tuple[str, ...]
+    protocol: int = 2
+    """The newest version of the protocol between the processes that it speaks (an addition of
+    Velum's); one that does not tell speaks 2."""
 
 
 class GuestStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

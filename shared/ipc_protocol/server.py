@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
+import msgspec
 import zmq
 
 from ipc_protocol import envelope
@@ -19,6 +20,7 @@ from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.listener import SocketPath
 from ipc_protocol.messages import SIGNATURES, Operation, Signature
 from ipc_protocol.names import endpoint
+from ipc_protocol.version import PROTOCOL_VERSION
 
 __all__ = ["Counters", "Incoming", "Server", "causes_of", "outcome"]
 
@@ -64,6 +66,8 @@ class Incoming:
     id: bytes = field(repr=False)
     peer: bytes = field(repr=False)
     context: Context = NO_CONTEXT
+    version: int = PROTOCOL_VERSION
+    """Of the protocol, in which it is answered."""
 
     @property
     def expired(self) -> bool:
@@ -138,11 +142,13 @@ class Server:
 
     def reply(self, incoming: Incoming, value: object = None) -> None:
         """Answer a request; one whose caller is gone is forgotten."""
-        self._answer(incoming.peer, envelope.Reply(id=incoming.id, value=value))
+        reply = envelope.Reply(id=incoming.id, value=value, version=incoming.version)
+        self._answer(incoming.peer, reply)
 
     def fail(self, incoming: Incoming, error: VmError) -> None:
         """Answer a request with the reason why it was not done."""
-        self._answer(incoming.peer, envelope.Reply(id=incoming.id, error=error))
+        reply = envelope.Reply(id=incoming.id, error=error, version=incoming.version)
+        self._answer(incoming.peer, reply)
 
     def _read(self, peer: bytes, frames: list[bytes]) -> Incoming | None:
         if len(frames) != 1:
@@ -155,7 +161,8 @@ class Server:
                 self.counters.dropped += 1
                 return None
             self.counters.refused += 1
-            self._answer(peer, envelope.Reply(id=ex.correlation, error=ex.error))
+            refusal = envelope.Reply(id=ex.correlation, error=ex.error, version=ex.version)
+            self._answer(peer, refusal)
             return None
         incoming = Incoming(
             operation=request.operation,
@@ -165,6 +172,7 @@ class Server:
             id=request.id,
             peer=peer,
             context=request.context,
+            version=request.version,
         )
         if incoming.expired:
             self.counters.refused += 1
@@ -176,7 +184,7 @@ class Server:
     def _answer(self, peer: bytes, reply: envelope.Reply) -> None:
         data = outcome(lambda: envelope.encode_reply(reply))
         if isinstance(data, VmError):
-            data = envelope.encode_reply(envelope.Reply(id=reply.id, error=data))
+            data = envelope.encode_reply(msgspec.structs.replace(reply, value=None, error=data))
         if not self._send(peer, data) and not self._send(peer, data):
             self.counters.undelivered += 1
 

@@ -62,6 +62,7 @@ class Subscription:
             operation=Operation.VMM_EVENTS,
             deadline_ns=time.monotonic_ns() + _TIMEOUT_NS,
             body=query,
+            version=self._channel.version,
         )
         # What cannot be sent now is lost with the connection, and that is told.
         if self._channel.send(envelope.encode_request(request)):
@@ -101,13 +102,22 @@ class Subscription:
             return None
         try:
             reply = envelope.decode_reply(data)
-            if reply.id != self._asked:
-                return None
-            if reply.error is not None:
-                return VmFailure.of(reply.error)
-            batch: EventBatch = codec.convert(reply.value, EventBatch)
         except envelope.EnvelopeFailure as ex:
             return ex if ex.correlation == self._asked else None
-        except VmFailure as ex:
-            return ex
-        return batch
+        if reply.id != self._asked:
+            return None
+        if reply.falls_back and self._channel.version != reply.version and self.query is not None:
+            self._channel.version = reply.version
+            self.ask(self.query)
+            return None
+        return _batch(reply)
+
+
+def _batch(reply: envelope.Reply) -> EventBatch | VmFailure:
+    if reply.error is not None:
+        return VmFailure.of(reply.error)
+    try:
+        batch: EventBatch = codec.convert(reply.value, EventBatch)
+    except VmFailure as ex:
+        return ex
+    return batch

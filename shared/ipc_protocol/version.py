@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this build calls itself, and the version of the protocol it speaks."""
+"""What this build calls itself, and the versions of the protocol it speaks."""
 
 from __future__ import annotations
 
-__all__ = ["BUILD_VERSION", "PROTOCOL_VERSION", "VERSION"]
+from typing import Final
+
+__all__ = ["BUILD_VERSION", "PREVIOUS_VERSION", "PROTOCOL_VERSION", "SPOKEN", "VERSION"]
 
 VERSION = "0.1.0"
 """The distribution's version; a test holds it equal to ``pyproject.toml``."""
@@ -11,5 +13,11 @@ VERSION = "0.1.0"
 BUILD_VERSION = f"v{VERSION}"
 """What ``vmm.ping`` answers as ``build_version``."""
 
-PROTOCOL_VERSION = 2
-"""Changes when a message of the previous version would be misunderstood."""
+PROTOCOL_VERSION: Final = 3
+"""One more in each release that changes a message; ``ipc_protocol.history`` says what."""
+
+PREVIOUS_VERSION: Final = PROTOCOL_VERSION - 1
+"""That of the release before, which may still run on the other side."""
+
+SPOKEN: Final = (PREVIOUS_VERSION, PROTOCOL_VERSION)
+"""Whoever receives a message of one of these answers in the same."""

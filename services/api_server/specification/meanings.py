@@ -45,7 +45,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.VMM_UNAVAILABLE: "the VM's worker is not there; repeat the request after "
     "`Retry-After` seconds",
     ErrorCode.VMM_TIMEOUT: "the worker did not answer in time; the operation may still complete",
-    ErrorCode.PROTOCOL_VERSION: "API server and worker are of different releases",
+    ErrorCode.PROTOCOL_VERSION: "API server and worker are of releases too far apart",
     ErrorCode.UNKNOWN_OPERATION: "the worker is of a release without this operation",
     ErrorCode.MALFORMED_MESSAGE: "API server and worker misunderstand each other: a fault of "
     "Velum's",
