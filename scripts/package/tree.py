@@ -9,7 +9,8 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.package.places import DEBIAN, INSTALLED_PYTHON, PROJECT, PYTHON, SYSTEMD, epoch
+from scripts.package.manual import PAGES, render
+from scripts.package.places import DEBIAN, INSTALLED_PYTHON, PROJECT, PYTHON, SYSTEMD
 
 __all__ = ["make_tree"]
 
@@ -43,7 +44,9 @@ def make_tree(root: Path, wheels: Iterable[Path]) -> None:
                 _copy(path, root / folder / path.name)
     for folder in _EMPTY:
         (root / folder).mkdir(parents=True)
-    _write_changelog(root / _DOCUMENTS / "changelog.gz")
+    _write_compressed(root / _DOCUMENTS / "changelog.gz", (PROJECT / "CHANGELOG.md").read_text())
+    for name in PAGES:
+        _write_compressed(root / f"usr/share/man/man{name[-1]}/{name}.gz", render(name))
     _write_commands(root / "usr/bin")
     _unpack(wheels, root / INSTALLED_PYTHON)
     _compile(root)
@@ -57,8 +60,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _write_changelog(path: Path) -> None:
-    path.write_bytes(gzip.compress((PROJECT / "CHANGELOG.md").read_bytes(), mtime=epoch()))
+def _write_compressed(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def _write_commands(folder: Path) -> None:

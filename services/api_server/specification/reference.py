@@ -18,7 +18,7 @@ from api_server.status import STATUS
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.schema import Schema
 
-__all__ = ["SOCKET", "render"]
+__all__ = ["SOCKET", "default_of", "meaning_of", "render", "type_of"]
 
 SOCKET: Final = "/run/velum/api.sock"
 
@@ -183,15 +183,20 @@ def _objects(schemas: dict[str, Schema]) -> Iterator[str]:
         if properties := schema.get("properties"):
             needed = schema.get("required", ())
             rows = (
-                (f"`{field}`", _type(each), _default(each, needed=field in needed), _meaning(each))
+                (
+                    f"`{field}`",
+                    type_of(each),
+                    default_of(each, needed=field in needed),
+                    meaning_of(each),
+                )
                 for field, each in properties.items()
             )
             yield _table(("field", "type", "default", "meaning"), rows)
         elif "enum" not in schema:
-            yield f"Type: {_type(schema)}."
+            yield f"Type: {type_of(schema)}."
 
 
-def _type(schema: Schema) -> str:
+def type_of(schema: Schema) -> str:
     """Say in a few words what a value may be."""
     for inner in (schema, *schema.get("anyOf", ())):
         if "$ref" in inner:
@@ -202,9 +207,9 @@ def _type(schema: Schema) -> str:
     if "enum" in schema:
         return " or ".join(f"`{json.dumps(each)}`" for each in schema["enum"])
     if kind == "array":
-        return f"array of {_type(schema['items'])}" if "items" in schema else "`[]` or `null`"
+        return f"array of {type_of(schema['items'])}" if "items" in schema else "`[]` or `null`"
     if kind == "object" and "additionalProperties" in schema and "properties" not in schema:
-        return f"object of {_type(schema['additionalProperties'])}"
+        return f"object of {type_of(schema['additionalProperties'])}"
     return kind + _limits(schema)
 
 
@@ -221,13 +226,15 @@ def _limits(schema: Schema) -> str:
     return text
 
 
-def _default(schema: Schema, *, needed: bool) -> str:
+def default_of(schema: Schema, *, needed: bool) -> str:
+    """Say what a field is when it is not given."""
     if needed:
         return "required"
     return f"`{json.dumps(schema['default'])}`" if "default" in schema else ""
 
 
-def _meaning(schema: Schema) -> str:
+def meaning_of(schema: Schema) -> str:
+    """Return what a field is for, in one line."""
     return " ".join(schema.get("description", "").split())
 
 
