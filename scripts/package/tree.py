@@ -31,7 +31,7 @@ _COPIES = {
 _EMPTY = ("etc/velum/vms", "var/lib/velum/images")
 _COMMANDS = {
     "velum-api": "api_server.main",
-    "velum-vmm": "vmm_worker.main",
+    "velum-vmm": "vmm_worker.__main__",
     "velumctl": "velumctl.main",
 }
 
