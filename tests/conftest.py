@@ -40,9 +40,19 @@ def _linux_problem() -> str | None:
     return _kvm_problem()
 
 
+def _systemd_problem() -> str | None:
+    """Say why the tests of tier systemd cannot run here."""
+    if Path("/proc/1/comm").read_text().strip() != "systemd" or os.geteuid() != 0:
+        return "needs to be root where systemd is process 1 (the testbed: make test TIERS=systemd)"
+    if not Path("/usr/bin/velum-vmm").exists():
+        return "needs Velum's package to be installed, which the testbed does"
+    return None
+
+
 TIERS: dict[str, tuple[str, Callable[[], str | None]]] = {
     "kvm": ("VELUM_REQUIRE_KVM", _kvm_problem),
     "linux": ("VELUM_REQUIRE_LINUX", _linux_problem),
+    "systemd": ("VELUM_REQUIRE_SYSTEMD", _systemd_problem),
 }
 
 

@@ -25,11 +25,13 @@ from tests import lanes
 from tests.guests.debian import debian_files
 from tests.support import guests
 from tests.testbed import host
+from tests.testbed.deployment import DEPLOYMENT
 from tests.testbed.jobs import MACHINE_FAILED, PROJECT, TIME_LIMIT_EXCEEDED, guest_files, run_job
 
 RESULTS = PROJECT / "build/test-results"
 SANITIZED = PROJECT / "build/sanitized"
 NATIVE = PROJECT / "native/kvm_shim"
+INSTALL = PROJECT / "tests/integration/systemd/install"
 TESTS_FAILED = 1
 
 TIER_LIMIT = 1800.0
@@ -80,28 +82,39 @@ def execute_in_testbed(
     return run_job(list(map(str, command)), environment=environment, time_limit=limit)
 
 
+def execute_on_systemd(
+    command: Sequence[str | Path], environment: Mapping[str, str], limit: float
+) -> tuple[int, int]:
+    """Run a command on a clean Debian, in the testbed, after the package was installed there."""
+    whole = [str(INSTALL), *map(str, command)]
+    return run_job(whole, environment=environment, time_limit=limit, system=DEPLOYMENT)
+
+
+Runner = Callable[[Sequence[str | Path], Mapping[str, str], float], tuple[int, int]]
+"""Runs a command somewhere; returns its status, and how often the testbed failed."""
+
+
 def pytest(
     name: str,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
-    in_testbed: bool = False,
+    run: Runner = execute,
     limit: float = TIER_LIMIT,
 ) -> Outcome:
     """Run pytest and count what it reports."""
-    headline(f"{name}{' (in the testbed)' if in_testbed else ''}")
+    headline(f"{name}{'' if run is execute else ' (in the testbed)'}")
     outcome = Outcome(name)
     report = RESULTS / f"{name.replace(' ', '-').replace('/', '-')}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={report}"]
-    run = execute_in_testbed if in_testbed else execute
     started = time.monotonic()
     status, outcome.retries = run([*command, *arguments], environment or {}, limit)
     outcome.seconds = time.monotonic() - started
     count(outcome, report)
     if status == TIME_LIMIT_EXCEEDED:
         outcome.fail(f"no end within {limit:.0f} s")
-    elif status == MACHINE_FAILED and in_testbed:
+    elif status == MACHINE_FAILED and run is not execute:
         outcome.fail("the testbed failed")
     elif status not in {0, TESTS_FAILED} or (status and not outcome.failed):
         outcome.fail(f"pytest ended with status {status}")
@@ -155,7 +168,7 @@ def lint() -> Outcome:
 
 def unit() -> Outcome:
     """Run what needs no KVM."""
-    return pytest("unit", "-q", "-m", "not kvm and not linux", "tests")
+    return pytest("unit", "-q", "-m", "not kvm and not linux and not systemd", "tests")
 
 
 def kvm() -> Outcome:
@@ -208,7 +221,9 @@ def kvm_tests(name: str, environment: Mapping[str, str], *paths: str) -> Outcome
     build_guests()
     required = {"VELUM_REQUIRE_KVM": "1", **environment}
     arguments = ("-q", "-m", "kvm and not linux", *(paths or ["tests/integration"]))
-    return pytest(name, *arguments, environment=required, in_testbed=not host.kvm())
+    return pytest(
+        name, *arguments, environment=required, run=execute if host.kvm() else execute_in_testbed
+    )
 
 
 def linux_files() -> list[Path]:
@@ -228,8 +243,26 @@ def linux(path: Path) -> Outcome:
         f"linux {path.stem.removeprefix('test_')}",
         *("-v", "-m", "linux", str(path)),
         environment={**required, **guest_files(), **debian_files()},
-        in_testbed=not host.fast_kvm(),
+        run=execute if host.fast_kvm() else execute_in_testbed,
         limit=GROUP_LIMIT,
+    )
+
+
+def systemd() -> Outcome:
+    """Install the package on a clean Debian and have systemd run it; always in the testbed."""
+    headline("building the package")
+    status, _ = execute(["make", "deb"], {}, TIER_LIMIT)
+    packages = sorted((PROJECT / "dist").glob("velum_*.deb"), key=lambda path: path.stat().st_mtime)
+    if status or not packages:
+        outcome = Outcome("systemd")
+        outcome.fail("the package does not build")
+        return outcome
+    build_guests()
+    return pytest(
+        "systemd",
+        *("-v", "tests/integration/systemd"),
+        environment={"VELUM_REQUIRE_SYSTEMD": "1", "VELUM_PACKAGE": str(packages[-1])},
+        run=execute_on_systemd,
     )
 
 
@@ -251,6 +284,7 @@ TIERS: dict[str, dict[str, Callable[[], Outcome]]] = {
     "sanitized": {"sanitized": sanitized},
     "fuzz": {"fuzz": corpora},
     "linux": {path.stem: partial(linux, path) for path in linux_files()},
+    "systemd": {"systemd": systemd},
     "clients": {"clients": clients},
 }
 """The tasks of each tier, by name."""

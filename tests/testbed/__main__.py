@@ -11,16 +11,19 @@ import sys
 from pathlib import Path
 
 from tests.testbed import cache
-from tests.testbed.image import image
+from tests.testbed.deployment import DEPLOYMENT
+from tests.testbed.image import PLAIN, image
 from tests.testbed.jobs import run_job
 from tests.testbed.machine import DEFAULT_MEMORY
+
+SYSTEMS = {"plain": PLAIN, "systemd": DEPLOYMENT}
 
 
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("build", help="build the image, unless it is in the cache")
+    verbs.add_parser("build", help="build the images, unless they are in the cache")
     verbs.add_parser("path", help="print where the cache is")
     verbs.add_parser("clean", help="remove the cache")
     verb = verbs.add_parser("run", help="run a command")
@@ -30,6 +33,7 @@ def arguments() -> argparse.Namespace:
     verb.add_argument("--memory", type=int, default=DEFAULT_MEMORY, metavar="MIB")
     verb.add_argument("--console", type=Path, help="keep the machine's kernel log in this file")
     verb.add_argument("--retries", type=int, default=0, help="if the machine itself fails")
+    verb.add_argument("--system", choices=SYSTEMS, default="plain", help="systemd: a clean Debian")
     verb.add_argument("command", nargs="+", help="after --")
     return parser.parse_args()
 
@@ -47,12 +51,14 @@ def main() -> int:
             memory=options.memory,
             console=options.console,
             retries=options.retries,
+            system=SYSTEMS[options.system],
         ).status
     if options.verb == "clean":
         cache.clean()
         return 0
     if options.verb == "build":
-        image()
+        for system in SYSTEMS.values():
+            image(system)
     print(cache.root())
     return 0
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from tests.guests.linux.kernel import Kernel, debian_kernel, suite
 from tests.guests.linux.modules import packed
-from tests.testbed.cache import cached, path_of, say
+from tests.testbed.cache import cached, say
 from tests.testbed.cpio import archive, directory, script
 from tests.testbed.rootfs import UNNEEDED, install
+from tests.testbed.system import System
 
-__all__ = ["Image", "built", "image"]
+__all__ = ["PLAIN", "Image", "image"]
 
 HERE = Path(__file__).parent
+REPOSITORY = HERE / "guest/repository"
 BUSYBOX = Path("/bin/busybox")
 
 PACKAGES = (
@@ -46,6 +48,8 @@ MODULES = {
     "vhost_vsock": "",
 }
 DISK_SIZE = "8G"
+PLAIN = System("disk", PACKAGES, "/bin/busybox sh /run/testbed/agent", words="audit=0")
+"""The tools that the tests call, and no service."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +61,22 @@ class Image:
     disk: Path
 
 
-def disk_recipe() -> tuple[str, ...]:
-    """Return what the root disk depends on."""
-    return (suite(), *PACKAGES, *UNNEEDED, DISK_SIZE)
+def disk_recipe(system: System) -> tuple[str, ...]:
+    """Return what a root disk depends on."""
+    recipe = (suite(), *system.packages, *UNNEEDED, DISK_SIZE)
+    if system.repository:
+        recipe += ("repository", *system.repository, REPOSITORY.read_text())
+    return recipe
 
 
-def built() -> bool:
-    """Tell whether the root disk, which takes a minute, is in the cache."""
-    return path_of("disk", disk_recipe()).is_dir()
-
-
-def image() -> Image:
-    """Return the image, built at the first use."""
+def image(system: System = PLAIN) -> Image:
+    """Return a system's image, built at the first use."""
     kernel = debian_kernel()
     init = (HERE / "guest/init").read_bytes()
     modules = "".join(f"{name} {arguments}\n" for name, arguments in MODULES.items())
     recipe = (str(kernel.modules), modules, init, BUSYBOX.read_bytes())
     initramfs = cached("testbed", recipe, partial(build_initramfs, kernel=kernel))
-    disk = cached("disk", disk_recipe(), build_disk)
+    disk = cached(system.name, disk_recipe(system), partial(build_disk, system=system))
     return Image(kernel.vmlinux, initramfs / "initramfs", disk / "disk.img")
 
 
@@ -90,7 +92,8 @@ def build_initramfs(target: Path, *, kernel: Kernel) -> None:
     (target / "initramfs").write_bytes(archive(entries))
 
 
-def build_disk(target: Path) -> None:
+def build_disk(target: Path, *, system: System) -> None:
     """Install Debian for the testbed."""
-    say(f"installing Debian {suite()} for the testbed (about a minute, once)")
-    install(target, PACKAGES, DISK_SIZE, filesystem=["-O", "^has_journal"])
+    say(f"installing Debian {suite()} for the testbed, {system.name} (about a minute, once)")
+    hooks = [f'{REPOSITORY} "$1" {" ".join(system.repository)}'] if system.repository else []
+    install(target, system.packages, DISK_SIZE, filesystem=["-O", "^has_journal"], hooks=hooks)

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from tests.guests.linux import linux_guest
 from tests.testbed import cache
+from tests.testbed.image import PLAIN
 from tests.testbed.machine import DEFAULT_MEMORY, Job, run
 from tests.testbed.session import MachineDiedError, TimeLimitError
 from tests.testbed.shares import Share
+from tests.testbed.system import System
 
 __all__ = ["MACHINE_FAILED", "PROJECT", "TIME_LIMIT_EXCEEDED", "Result", "guest_files", "run_job"]
 
@@ -37,6 +39,7 @@ def run_job(
     memory: int = DEFAULT_MEMORY,
     console: Path | None = None,
     retries: int = 2,
+    system: System = PLAIN,
 ) -> Result:
     """Run a command in the testbed, with the project and the cache at their paths.
 
@@ -54,6 +57,7 @@ def run_job(
         time_limit=time_limit,
         memory=memory,
         console=console,
+        system=system,
     )
     for attempt in range(retries + 1):
         try:

@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.testbed.cpio import archive, file
-from tests.testbed.image import Image, image
+from tests.testbed.image import PLAIN, Image, image
 from tests.testbed.processes import running
 from tests.testbed.session import MachineDiedError, Session
 from tests.testbed.shares import Export, Share, exported
+from tests.testbed.system import System
 from tests.testbed.tsc import tsc_khz
 
 __all__ = ["DEFAULT_MEMORY", "Job", "run"]
 
-AGENT = Path(__file__).parent / "guest/agent"
+GUEST = Path(__file__).parent / "guest"
+UNIT = "testbed-agent.service"
 CHANNELS = ("out", "err", "control")
 DEFAULT_MEMORY = 8192
 LOG_TAIL = 4000
@@ -30,7 +32,7 @@ LOG_TAIL = 4000
 # the rare lost timer that remains with one.
 KERNEL_COMMAND_LINE = (
     "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nohz=off highres=off "
-    "random.trust_cpu=on audit=0 apparmor=0"
+    "random.trust_cpu=on apparmor=0"
 )
 
 
@@ -45,6 +47,7 @@ class Job:
     time_limit: float = 600.0
     memory: int = DEFAULT_MEMORY
     console: Path | None = None
+    system: System = PLAIN
 
 
 def run(job: Job) -> int:
@@ -56,7 +59,7 @@ def run(job: Job) -> int:
         MachineDiedError: the machine failed, and nothing is known about the command.
         TimeLimitError: the command took longer than it may.
     """
-    files = image()
+    files = image(job.system)
     with ExitStack() as stack:
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="velum-testbed-")))
         log = stack.enter_context((run_dir / "log").open("wb"))
@@ -68,7 +71,7 @@ def run(job: Job) -> int:
             pair = socket.socketpair()
             ours[name], theirs[name] = map(stack.enter_context, pair)
         command = [
-            *machine(files, initramfs, job.memory, console),
+            *machine(files, initramfs, job, console),
             *(argument for export in exports for argument in virtiofs(export)),
             *(argument for name, end in theirs.items() for argument in channel(name, end)),
         ]
@@ -94,9 +97,9 @@ def write_initramfs(run_dir: Path, files: Image, job: Job, exports: list[Export]
         for export in exports
     )
     entries = [
-        file("agent", AGENT.read_bytes()),
+        *(file(name, (GUEST / name).read_bytes()) for name in ("agent", UNIT)),
         file("command", command.encode()),
-        file("run.conf", f"SHARES={shlex.quote(shares)}\n".encode()),
+        file("run.conf", f"SHARES={shlex.quote(shares)}\nINIT={job.system.init!r}\n".encode()),
     ]
     initramfs = run_dir / "initramfs"
     shutil.copyfile(files.initramfs, initramfs)
@@ -105,21 +108,23 @@ def write_initramfs(run_dir: Path, files: Image, job: Job, exports: list[Export]
     return initramfs
 
 
-def machine(files: Image, initramfs: Path, memory: int, console: Path) -> list[str]:
+def machine(files: Image, initramfs: Path, job: Job, console: Path) -> list[str]:
     """Return the emulator's command line, up to the devices of this run."""
     # With XSAVE the emulator would let the guests of this machine set XCR0
     # without its KVM noticing, and their kernels complain.
     cpu = "max,+svm,+npt,-xsave"
     disk = f"id=disk,file={files.disk},format=raw,if=none,snapshot=on"
+    words = f"{KERNEL_COMMAND_LINE} tsc_early_khz={tsc_khz()} {job.system.words}"
+    memory = f"{job.memory}M"
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", f"file:{console}"),
         *("-machine", "q35,hpet=off,memory-backend=ram"),
         *("-accel", "tcg,tb-size=512", "-cpu", cpu, "-smp", "1"),
         # Shared with virtiofsd, and taken from the host page by page as it is used.
-        *("-object", f"memory-backend-memfd,id=ram,size={memory}M,share=on", "-m", f"{memory}M"),
+        *("-object", f"memory-backend-memfd,id=ram,size={memory},share=on", "-m", memory),
         *("-kernel", str(files.kernel), "-initrd", str(initramfs)),
-        *("-append", f"{KERNEL_COMMAND_LINE} tsc_early_khz={tsc_khz()}"),
+        *("-append", words),
         *("-drive", disk, "-device", "virtio-blk-pci,drive=disk"),
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
     ]
