@@ -16,14 +16,14 @@ from typing import Any
 
 from tests.guests.debian import debian, debian_files
 from tests.guests.linux import linux_guest
-from tests.integration.performance import api, boots, devices, exits, logins, report
+from tests.integration.performance import api, boots, density, devices, exits, logins, report
 from tests.integration.performance.beside import Comparisons
 from tests.integration.performance.measure import Results, environment, has_fast_kvm
 from tests.integration.performance.peers import load_program
 from tests.integration.performance.processes import ROOT
 from tests.support.guests import build, names
 
-_PARTS = ("exits", "api", "boots", "devices", "debian")
+_PARTS = ("exits", "api", "boots", "density", "devices", "debian")
 
 
 def _arguments() -> argparse.Namespace:
@@ -59,6 +59,8 @@ def _measure_here(options: argparse.Namespace) -> dict[str, Any]:
             guest = linux_guest()
             payload = {"kernel": str(guest.kernel), "initramfs": str(guest.initramfs)}
         api.measure(results, runs, payload)
+    if "density" in parts:
+        density.measure(results, runs)
     if "devices" in parts and fast:
         devices.measure(beside_qemu, linux_guest(), options.pairs, options.rows)
     if "debian" in parts and fast:

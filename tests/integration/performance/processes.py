@@ -31,7 +31,7 @@ __all__ = [
 ROOT = Path(__file__).parents[3]
 _MAPPING = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<access>\S{4}) ")
 _GUEST_RAM = 256 << 20
-"""Nothing but the guest's RAM is mapped in pieces of this size."""
+"""Nothing but the RAM of a guest with half a GiB of it is mapped in pieces of this size."""
 _OK = 200
 _NAME = "bench"
 """Of the VM."""
@@ -114,15 +114,20 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def pss_kib(pid: int) -> int:
-    """Return the proportional set size of a process and its children, guest RAM aside."""
+def pss_kib(pid: int, guest_ram: int = _GUEST_RAM) -> int:
+    """Return the proportional set size of a process and its children, guest RAM aside.
+
+    Args:
+        pid: The process.
+        guest_ram: Bytes of the smallest mapping that is guest RAM.
+    """
     total = 0
     for process in descendants(pid):
-        guest_ram = False
+        is_ram = False
         for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
             if mapping := _MAPPING.match(line):
                 size = int(mapping["end"], 16) - int(mapping["start"], 16)
-                guest_ram = mapping["access"].startswith("rw") and size >= _GUEST_RAM
-            elif line.startswith("Pss:") and not guest_ram:
+                is_ram = mapping["access"].startswith("rw") and size >= guest_ram
+            elif line.startswith("Pss:") and not is_ram:
                 total += int(line.split()[1])
     return total

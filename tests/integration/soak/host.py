@@ -101,6 +101,7 @@ class ProcessHost:
                 self._start(name)
             for worker in self._workers.values():
                 worker.wait_until_ready()
+                worker.client.close()  # What is counted is the API's connections.
             self.start_api()
             undo.pop_all()
         return self

@@ -66,7 +66,7 @@ def soak(
     workers, api = _count(host, vms, actors)
     vms.done.clear()
     tell(f"before: {workers.summary() | api.summary()}")
-    _act(vms, seconds, actors, seed, tell)
+    _act(host, vms, seconds, actors, seed, tell)
     done = dict(vms.done)
     tell("counting")
     _rest(vms, actors)
@@ -101,7 +101,13 @@ def _rest(vms: Vms, actors: int) -> None:
             pass
 
 
-def _act(vms: Vms, seconds: float, actors: int, seed: int, tell: Callable[[str], None]) -> None:
+def _progress(host: Host, vms: Vms, tell: Callable[[str], None]) -> None:
+    tell(f"{sum(vms.done.values())} requests and kills; {ApiCounts.of(host).summary()}")
+
+
+def _act(
+    host: Host, vms: Vms, seconds: float, actors: int, seed: int, tell: Callable[[str], None]
+) -> None:
     """Have actors and an observer at work, until the time is over or one of them fails."""
     end = time.monotonic() + seconds
     over = threading.Event()
@@ -120,7 +126,7 @@ def _act(vms: Vms, seconds: float, actors: int, seed: int, tell: Callable[[str],
             for each in range(actors)
         ]
         work.append(pool.submit(repeat, vms.compare_list, _LIST_EVERY))
-        work.append(pool.submit(repeat, lambda: tell(f"so far: {dict(vms.done)}"), _TELL_EVERY))
+        work.append(pool.submit(repeat, partial(_progress, host, vms, tell), _TELL_EVERY))
         for each in work[: actors + 1]:
             each.result()
         over.set()

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many VMs fit, and how soon they are there: tiny guests, beside QEMU's microvm.
+
+The guests have one vCPU, 16 MiB of RAM, a serial port and nothing to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ipc_protocol.client import Client
+from ipc_protocol.errors import VmFailure
+from ipc_protocol.messages import Operation, VmState
+from ipc_protocol.names import ipc_path
+from tests.integration.performance.measure import Results, wait_until
+from tests.integration.performance.processes import pss_kib, running
+from tests.support.guests import build
+
+__all__ = ["measure"]
+
+_MEMORY_MIB = 16
+_RAM = _MEMORY_MIB << 20
+_FEW = 4
+"""VMs that bring in what all of them share."""
+_SOME = 20
+_MANY = 50
+_TIMEOUT = 300.0
+_CHECK_EVERY = 0.002
+
+
+class _Peer(NamedTuple):
+    """A monitor, and how it shows how far it is."""
+
+    name: str
+    command: Callable[[Path, str, bool], list[str]]
+    """Folder, name, whether there is a guest -> command line."""
+    answers: Callable[[Path, str], bool]
+    runs: Callable[[Path, str], bool]
+
+
+def _program() -> list[str]:
+    """Return the worker as it is installed, or as it is here."""
+    installed = shutil.which("velum-vmm", path="/usr/bin")
+    return [sys.executable, "-m", "vmm_worker"] if installed is None else [installed]
+
+
+def _velum(folder: Path, name: str, guest: bool) -> list[str]:
+    command = [*_program(), "--name", name, "--runtime-dir", str(folder)]
+    command += ["--log-level", "warning", "--shutdown-timeout", "0"]
+    if guest:
+        command += ["--kernel", str(build("button")), "--memory", f"size={_MEMORY_MIB}M"]
+        command += ["--serial", f"file={folder}/{name}.serial", "--console", "off"]
+    return command
+
+
+def _ask(folder: Path, name: str, operation: Operation) -> object:
+    path = ipc_path(folder, name)
+    if not path.exists():
+        return None
+    with Client(path) as client, contextlib.suppress(VmFailure):
+        return client.call(operation)
+    return None
+
+
+def _velum_answers(folder: Path, name: str) -> bool:
+    return _ask(folder, name, Operation.VMM_PING) is not None
+
+
+def _velum_runs(folder: Path, name: str) -> bool:
+    return getattr(_ask(folder, name, Operation.VM_INFO), "state", None) is VmState.RUNNING
+
+
+def _qemu(folder: Path, name: str, guest: bool) -> list[str]:
+    return [
+        # The software KVM of a host without VMX and SVM has not the register of this feature.
+        *("qemu-system-x86_64", "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities"),
+        *("-m", str(_MEMORY_MIB), "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot"),
+        *("-display", "none", "-serial", f"file:{folder}/{name}.serial"),
+        *("-qmp", f"unix:{folder}/{name}.qmp,server=on,wait=off"),
+        *("-kernel", str(build("button")), *(() if guest else ("-S",))),
+    ]
+
+
+def _qmp(folder: Path, name: str, *commands: str) -> dict[str, object]:
+    """Return the answer to the last command, or the greeting if there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT)
+        connection.connect(f"{folder}/{name}.qmp")
+        with connection.makefile("rw") as stream:
+            answer: dict[str, object] = json.loads(stream.readline())
+            for command in commands:
+                stream.write(json.dumps({"execute": command}) + "\n")
+                stream.flush()
+                answer = json.loads(stream.readline())
+            return answer
+
+
+def _qemu_answers(folder: Path, name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        return "return" in _qmp(folder, name, "qmp_capabilities")
+    return False
+
+
+def _qemu_runs(folder: Path, name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        answer = _qmp(folder, name, "qmp_capabilities", "query-status")["return"]
+        return isinstance(answer, dict) and answer["status"] == "running"
+    return False
+
+
+_PEERS = (
+    _Peer("velum", _velum, _velum_answers, _velum_runs),
+    _Peer("qemu microvm", _qemu, _qemu_answers, _qemu_runs),
+)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="velum-density-") as folder:
+        yield Path(folder)
+
+
+def _cpu_ns(pid: int) -> int:
+    """Return the CPU time that the threads of a process have had, finer than in ticks."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
+def _start(results: Results, peer: _Peer) -> None:
+    """Measure from the start of the process to its first answer."""
+    with _folder() as folder:
+        command = peer.command(folder, "a", False)
+        started = time.monotonic()
+        with running(command) as process:
+            wait_until(lambda: peer.answers(folder, "a"), peer.name, interval=_CHECK_EVERY)
+            seconds = time.monotonic() - started
+            busy = _cpu_ns(process.pid) / 1e6
+    aim = 300 if peer.name == "velum" else None
+    results.add(f"process start to first answer, {peer.name}", "ms", seconds * 1e3, aim=aim)
+    results.add(f"CPU time of that, {peer.name}", "ms", busy)
+
+
+def _memory(results: Results, peer: _Peer) -> None:
+    """Measure what each VM more costs, once all that is shared is there."""
+    with _folder() as folder, contextlib.ExitStack() as stack:
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def grow(count: int) -> int:
+            for number in range(len(processes), count):
+                name = f"vm-{number}"
+                processes.append(stack.enter_context(running(peer.command(folder, name, True))))
+                stack.callback(processes[-1].kill)
+            for number in range(count):
+                _wait_for_guest(folder, f"vm-{number}")
+            return sum(pss_kib(process.pid, _RAM) for process in processes)
+
+        few = grow(_FEW)
+        each = (grow(_SOME) - few) / (_SOME - _FEW) / 1024
+    aim = 25 if peer.name == "velum" else None
+    results.add(f"PSS of one VM more, beyond guest RAM, {peer.name}", "MiB", each, aim=aim)
+
+
+def _many(results: Results, peer: _Peer) -> None:
+    """Measure how soon many VMs run that are started at the same time."""
+    names = [f"vm-{number}" for number in range(_MANY)]
+    with _folder() as folder, contextlib.ExitStack() as stack:
+        started = time.monotonic()
+        for name in names:
+            process = stack.enter_context(running(peer.command(folder, name, True)))
+            stack.callback(process.kill)
+        for name in names:
+            _wait_for_guest(folder, name)
+        seconds = time.monotonic() - started
+        missing = [name for name in names if not peer.runs(folder, name)]
+        if missing:
+            raise RuntimeError(f"{peer.name}: {missing} do not run")
+    results.add(f"{_MANY} VMs at once, {peer.name}", "VMs/s", _MANY / seconds)
+
+
+def _wait_for_guest(folder: Path, name: str) -> None:
+    """Wait for the guest's own word: it costs the monitors nothing to be asked for it."""
+    output = folder / f"{name}.serial"
+    wait_until(
+        lambda: output.exists() and b"ready" in output.read_bytes(),
+        f"the guest {name} is ready",
+        timeout=_TIMEOUT,
+        interval=0.005,
+    )
+
+
+def measure(results: Results, runs: int) -> None:
+    """Measure both in turn; what takes fifty processes once for each five runs."""
+    for run in range(runs):
+        for peer in _PEERS:
+            _start(results, peer)
+            if not run % 5:
+                _memory(results, peer)
+                _many(results, peer)
