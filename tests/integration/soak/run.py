@@ -66,7 +66,7 @@ def soak(
     workers, api = _count(host, vms, actors)
     vms.done.clear()
     tell(f"before: {workers.summary() | api.summary()}")
-    _act(host, vms, seconds, actors, seed, tell)
+    _act(host, vms, seconds, actors=actors, seed=seed, tell=tell)
     done = dict(vms.done)
     tell("counting")
     _rest(vms, actors)
@@ -106,7 +106,13 @@ def _progress(host: Host, vms: Vms, tell: Callable[[str], None]) -> None:
 
 
 def _act(
-    host: Host, vms: Vms, seconds: float, actors: int, seed: int, tell: Callable[[str], None]
+    host: Host,
+    vms: Vms,
+    seconds: float,
+    *,
+    actors: int,
+    seed: int,
+    tell: Callable[[str], None],
 ) -> None:
     """Have actors and an observer at work, until the time is over or one of them fails."""
     end = time.monotonic() + seconds
