@@ -39,8 +39,8 @@ load: build  ## 64 clients for a minute, with VMs that come and go
 deb: build  ## the Debian package and its wheels, in dist/
 	@$(PYTHON) -m scripts.package
 
-soak: build  ## 20 VMs made, paused, killed and deleted at random for MINUTES (30); asserts what is left
-	@$(PYTHON) -m tests.integration.soak --minutes $(or $(MINUTES),30) --output build/soak.json
+soak: build  ## 20 units with VMs that come, pause, are killed and go for MINUTES (30), in the testbed
+	@$(PYTHON) -m tests.integration.soak --place testbed --minutes $(or $(MINUTES),30)
 
 build:   ## install what is missing, and build
 	@scripts/setup

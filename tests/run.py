@@ -248,12 +248,18 @@ def linux(path: Path) -> Outcome:
     )
 
 
-def systemd() -> Outcome:
-    """Install the package on a clean Debian and have systemd run it; always in the testbed."""
+def package() -> Path | None:
+    """Build the package, and return its path if that succeeds."""
     headline("building the package")
     status, _ = execute(["make", "deb"], {}, TIER_LIMIT)
     packages = sorted((PROJECT / "dist").glob("velum_*.deb"), key=lambda path: path.stat().st_mtime)
-    if status or not packages:
+    return None if status or not packages else packages[-1]
+
+
+def systemd() -> Outcome:
+    """Install the package on a clean Debian and have systemd run it; always in the testbed."""
+    built = package()
+    if built is None:
         outcome = Outcome("systemd")
         outcome.fail("the package does not build")
         return outcome
@@ -261,7 +267,7 @@ def systemd() -> Outcome:
     return pytest(
         "systemd",
         *("-v", "tests/integration/systemd"),
-        environment={"VELUM_REQUIRE_SYSTEMD": "1", "VELUM_PACKAGE": str(packages[-1])},
+        environment={"VELUM_REQUIRE_SYSTEMD": "1", "VELUM_PACKAGE": str(built)},
         run=execute_on_systemd,
     )
 

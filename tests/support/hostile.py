@@ -61,9 +61,9 @@ def status(client: socket.socket) -> int:
     return int(line[1])
 
 
-def serving(server: ApiProcess) -> int:
-    """Return the process id of the child that serves."""
-    path = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+def serving(master: int) -> int:
+    """Return the process id of the child that serves, given that of the process first started."""
+    path = Path(f"/proc/{master}/task/{master}/children")
     return eventually(lambda: int((path.read_text().split() or ["0"])[0]), "a process serves")
 
 
@@ -90,7 +90,7 @@ class Usage(NamedTuple):
     @classmethod
     def of_server(cls, server: ApiProcess) -> Self:
         """Look at the process that serves."""
-        return cls.of(serving(server))
+        return cls.of(serving(server.pid))
 
     def growth_since(self, before: Usage) -> Usage:
         """Return what it has more than before."""

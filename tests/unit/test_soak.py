@@ -28,7 +28,7 @@ def test_every_outcome_is_the_tables(operation: str) -> None:
 
 
 def test_a_change_under_way_may_be_seen_before_and_after() -> None:
-    model = VmModel("a", configured=False)
+    model = VmModel("a")
     model.begin("Created")
     epoch, possible = model.seen()
     assert possible == {NOTHING, "Created"}
@@ -37,7 +37,7 @@ def test_a_change_under_way_may_be_seen_before_and_after() -> None:
 
 
 def test_a_failure_says_what_came_before() -> None:
-    model = VmModel("a", configured=False)
+    model = VmModel("a")
     model.note("vm.create: 204")
     assert "a: it is Paused; before that:\n  vm.create: 204" in str(model.wrong("it is Paused"))
 

@@ -18,7 +18,7 @@ VMS = 6
 
 def test_vms_come_and_go_at_random_and_leave_nothing(tmp_path: Path) -> None:
     names = [f"soak-{number}" for number in range(VMS)]
-    models = [VmModel(name, configured=False) for name in names]
+    models = [VmModel(name) for name in names]
     with ProcessHost(tmp_path, names, configured=()) as host:
         vms = Vms(host, models)
         outcome = soak(host, vms, SECONDS, actors=3, seed=5)

@@ -29,7 +29,7 @@ def many_descriptors():
 @pytest.mark.parametrize("words", [b"", b"GET /", head()], ids=["silent", "half", "served"])
 def test_ten_thousand_connections(words, server, many_descriptors):
     assert server.request("GET", "vmm.ping").status == 200
-    before, process = Usage.of_server(server), serving(server)
+    before, process = Usage.of_server(server), serving(server.pid)
     with server.http() as regular, listening(server, many_descriptors) as clients:
         for client in clients:
             # Those that the server has closed for others meanwhile.
@@ -44,7 +44,7 @@ def test_ten_thousand_connections(words, server, many_descriptors):
     eventually(
         lambda: Usage.of_server(server).descriptors < before.descriptors + 200, "all are closed"
     )
-    assert serving(server) == process, "it did not have to be replaced"
+    assert serving(server.pid) == process, "it did not have to be replaced"
     assert server.request("GET", "vmm.ping").status == 200
 
 

@@ -137,7 +137,7 @@ class ProcessHost:
     def api(self) -> int:
         """Return the process that serves."""
         assert self._api is not None
-        return serving(self._api)
+        return serving(self._api.pid)
 
     def start_api(self) -> None:
         """Start it, and wait until it listens."""

@@ -88,7 +88,7 @@ class VmModel:
     """
 
     name: str
-    configured: bool
+    configured: bool = False
     """Whether its worker boots it by itself, from a file."""
     state: str = NOTHING
     boots: int = 0
