@@ -57,6 +57,31 @@ int kvmshim_host_probe(const char *device, kvmshim_host *host, kvmshim_error *er
 int kvmshim_host_cpuid(const char *device, kvmshim_cpuid_entry *entries, uint32_t capacity,
                        uint32_t *count, kvmshim_error *err);
 
+/* ---- the process's own confinement --------------------------------------- */
+
+/* What is allowed of a file, or of everything below a directory. */
+enum {
+    KVMSHIM_LANDLOCK_READ = 1,   /* read files, list directories */
+    KVMSHIM_LANDLOCK_WRITE = 2,  /* write and truncate files */
+    KVMSHIM_LANDLOCK_MAKE = 4,   /* make and remove files and sockets in a directory */
+    KVMSHIM_LANDLOCK_CONTROL = 8 /* ioctls of devices opened from then on */
+};
+
+/* The version of Landlock that the kernel has, from 1; -ENOSYS when it has none, -EOPNOTSUPP when
+ * it was not enabled at the boot of the host. */
+int kvmshim_landlock_version(kvmshim_error *err);
+
+/* Return the descriptor of a ruleset that allows nothing: no file, and no TCP. It forbids what
+ * this kernel's Landlock can; the caller closes it. */
+int kvmshim_landlock_create(kvmshim_error *err);
+
+/* Add what a path allows. The rule is about the file that is there now, not about its name. */
+int kvmshim_landlock_allow(int ruleset, const char *path, uint32_t access, kvmshim_error *err);
+
+/* Enforce the ruleset on the calling thread, and on those that it makes from then on, for good,
+ * with no_new_privs: call it on each thread of the process. -E2BIG after sixteen of them. */
+int kvmshim_landlock_restrict(int ruleset, kvmshim_error *err);
+
 /* ---- a virtual machine ------------------------------------------------- */
 
 typedef struct kvmshim_vm kvmshim_vm;
