@@ -20,6 +20,7 @@ class Access(IntFlag):
     WRITE = lib.KVMSHIM_LANDLOCK_WRITE
     MAKE = lib.KVMSHIM_LANDLOCK_MAKE
     CONTROL = lib.KVMSHIM_LANDLOCK_CONTROL
+    CLEAR = lib.KVMSHIM_LANDLOCK_CLEAR
 
 
 def landlock_version() -> int:

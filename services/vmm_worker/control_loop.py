@@ -25,6 +25,7 @@ from vmm_worker.event_file import EventTarget
 from vmm_worker.event_outlets import EventOutlets
 from vmm_worker.events import NOTES, note
 from vmm_worker.jobs import Jobs
+from vmm_worker.landlock import Landlock
 from vmm_worker.log import guest_logger, log_for
 from vmm_worker.machine.build import Machine
 from vmm_worker.metrics import OperationTimes, worker_metrics
@@ -57,6 +58,7 @@ class ControlLoop:
         monitor: Where events are told.
         event_target: Where they are written, if anywhere.
         shutdown_timeout: Seconds a guest has to power off by itself then.
+        landlock: What asks this thread to give up what it may open.
         exit_with_guest: Whether the process ends when its guest stops by itself.
     """
 
@@ -67,6 +69,7 @@ class ControlLoop:
         signals: Signals,
         monitor: Monitor,
         *,
+        landlock: Landlock,
         event_target: EventTarget | None,
         shutdown_timeout: float,
         exit_with_guest: bool,
@@ -75,6 +78,7 @@ class ControlLoop:
         self._vmm = vmm
         self._signals = signals
         self._shutdown_timeout = shutdown_timeout
+        self._landlock = landlock
         self._exit_with_guest = exit_with_guest
         self._operations = Operations()
         self._times = OperationTimes()
@@ -86,7 +90,7 @@ class ControlLoop:
         }
         self._poller = zmq.Poller()
         self._monitor = monitor
-        for source in (server.socket, signals.fd, self._operations.done_fd):
+        for source in (server.socket, signals.fd, self._operations.done_fd, landlock.fd):
             self._poller.register(source, zmq.POLLIN)
         self._events = EventOutlets(monitor, server, event_target, self._poller)
         self._watches = Watches(self._poller)
@@ -108,6 +112,8 @@ class ControlLoop:
                 self._take_signals()
             if self._operations.done_fd in ready:
                 self._operations.collect()
+            if self._landlock.fd in ready:
+                self._landlock.follow()
             if self._watches.events in ready:
                 self._take_events()
             self._take_descriptors(ready)

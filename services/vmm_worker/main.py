@@ -22,6 +22,7 @@ from vmm_worker import command_line, log
 from vmm_worker.command_line import Settings
 from vmm_worker.control_loop import ControlLoop
 from vmm_worker.devices.terminal import OwnTerminal
+from vmm_worker.landlock import Landlock, landlocked_context, open_nothing
 from vmm_worker.monitor import Monitor
 from vmm_worker.signals import Signals
 from vmm_worker.vmm import Vmm
@@ -49,6 +50,7 @@ class _FirstVm(threading.Thread):
         self.error: VmError | None = None
 
     def run(self) -> None:
+        open_nothing()
         with Client(self._ipc) as client:
             try:
                 client.call(Operation.VM_CREATE, self._config, context=_COMMAND_LINE)
@@ -75,15 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, signals: Signals) -> int:
-    with _place(settings), Server(settings.ipc, peers=settings.peers) as server:
+    # Before there is a thread: what is begun here opens no file, whatever the VM will need.
+    context = landlocked_context()
+    with (
+        _place(settings),
+        Server(settings.ipc, peers=settings.peers, context=context) as server,
+        Landlock(kvm=settings.kvm, ipc=settings.ipc) as landlock,
+    ):
         monitor = Monitor()
         monitor.tell("vmm", "starting")
-        vmm = Vmm(kvm=settings.kvm, monitor=monitor)
+        vmm = Vmm(kvm=settings.kvm, monitor=monitor, landlock=landlock)
         loop = ControlLoop(
             server,
             vmm,
             signals,
             monitor,
+            landlock=landlock,
             event_target=settings.event_target,
             shutdown_timeout=settings.shutdown_timeout,
             exit_with_guest=settings.exit_with_guest,

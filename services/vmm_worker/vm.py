@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, cast
 
@@ -37,11 +38,17 @@ class Vm:
 
     The operations thread alone changes it; :meth:`counters`, :attr:`shown_config`,
     :attr:`ballooned` and :attr:`descriptors` may be asked for from anywhere.
+
+    Args:
+        config: What it is made of.
+        kvm: The KVM device.
+        opened: Called when what its devices need of the host is open, and no machine is built.
     """
 
-    def __init__(self, config: VmConfig, *, kvm: str) -> None:
+    def __init__(self, config: VmConfig, *, kvm: str, opened: Callable[[], None]) -> None:
         self._config = config
         self._kvm = kvm
+        self._opened = opened
         self._terminal: Terminal | None = None
         self._devices: tuple[Installed, ...] = ()
         self._requested_ns = 0
@@ -242,6 +249,7 @@ class Vm:
         for wanted in wanted_devices(self._config):
             backend = wanted.kind.load()(wanted, self._config, self._devices)
             self._devices = (*self._devices, Installed(wanted, backend))
+        self._opened()
         return terminal
 
     def _discard(self) -> None:

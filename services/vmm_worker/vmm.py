@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from vmm_worker import transitions
 from vmm_worker.devices.kinds import completed, load_kinds
 from vmm_worker.edits import EDITS, edited
 from vmm_worker.events import REBOOTS, RebootPace, describe
+from vmm_worker.landlock import Landlock
 from vmm_worker.log import guest_logger
 from vmm_worker.machine.build import Machine
 from vmm_worker.monitor import Monitor
@@ -76,10 +78,16 @@ class Vmm:
 
     :meth:`read` may be called from any thread at any time; all other methods by one
     thread at a time.
+
+    Args:
+        kvm: The KVM device.
+        monitor: Where events are told.
+        landlock: What of the host may still be opened.
     """
 
-    def __init__(self, *, kvm: str, monitor: Monitor) -> None:
+    def __init__(self, *, kvm: str, monitor: Monitor, landlock: Landlock) -> None:
         self._kvm = kvm
+        self._landlock = landlock
         self._monitor = monitor
         self._pace = RebootPace()
         self._reads: dict[Operation, Callable[[], object]] = {
@@ -266,6 +274,7 @@ class Vmm:
     def _create(self, body: object) -> None:
         if not isinstance(body, VmConfig):
             raise TypeError(f"vm.create got {type(body).__name__}")
+        self._landlock.check(body)
         load_kinds(body)
         self.standing = Standing(VmState.CREATED, completed(body))
 
@@ -273,7 +282,12 @@ class Vmm:
         standing = self.standing
         if standing.config is None:
             raise RuntimeError("a VM without a configuration")
-        vm = Vm(standing.config, kvm=self._kvm)
+        self._landlock.check(standing.config)
+        vm = Vm(
+            standing.config,
+            kvm=self._kvm,
+            opened=partial(self._landlock.enter, standing.config),
+        )
         try:
             self._start(vm, received_ns, progress, VmState.RUNNING)
         except BaseException:
@@ -328,6 +342,7 @@ class Vmm:
         if self.standing.config is None:
             raise RuntimeError("a VM without a configuration")
         config = edited(self.standing.config, operation, body)
+        self._landlock.check(config)
         load_kinds(config)
         self.standing = self.standing._replace(config=config)
 

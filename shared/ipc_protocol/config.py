@@ -34,6 +34,8 @@ __all__ = [
     "CpuAffinity",
     "CpuTopology",
     "CpusConfig",
+    "LandlockAccess",
+    "LandlockConfig",
     "MemoryConfig",
     "MemorySize",
     "PayloadConfig",
@@ -124,6 +126,23 @@ class PayloadConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     initramfs: Path | None = None
 
 
+class LandlockAccess(StrEnum):
+    """What the worker may do with files."""
+
+    READ = "r"
+    WRITE = "w"
+    BOTH = "rw"
+
+
+class LandlockConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the worker may open beyond what the rest of the configuration names."""
+
+    path: Path
+    """A file, or a directory for everything below it."""
+    access: LandlockAccess
+    """To write in a directory is to make and remove files too."""
+
+
 class VmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of ``vm.create``."""
 
@@ -143,3 +162,8 @@ class VmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Reset the VM when the guest's watchdog daemon, once begun, no longer comes by."""
     pvpanic: bool = False
     """A device by which the guest's kernel reports its own crash."""
+    landlock_enable: bool = False
+    """From the first boot on, the worker can open nothing but what the configuration names, until
+    the worker ends."""
+    landlock_rules: Annotated[tuple[LandlockConfig, ...], Meta(max_length=256)] = ()
+    """With ``landlock_enable``, what may be opened beside that."""

@@ -22,7 +22,6 @@ __all__ = [
     "GenericVhostUserConfig",
     "HotplugMethod",
     "IvshmemConfig",
-    "LandlockConfig",
     "MemoryZoneConfig",
     "NumaConfig",
     "NumaDistance",
@@ -161,14 +160,6 @@ class TpmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A TPM that swtpm emulates."""
 
     socket: Path
-
-
-class LandlockConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the monitor may open beyond the paths of its configuration."""
-
-    path: Path
-    access: str
-    """``r``, ``w`` or ``rw``."""
 
 
 class IvshmemConfig(PciFields, frozen=True, forbid_unknown_fields=True, kw_only=True):

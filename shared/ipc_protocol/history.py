@@ -15,11 +15,13 @@ import msgspec
 from msgspec.structs import fields
 
 from ipc_protocol.codec import to_plain
+from ipc_protocol.config import VmConfig
 from ipc_protocol.messages import VmmPing
 
 __all__ = ["NEW_MEMBERS", "NEW_VALUES", "previous_form"]
 
 NEW_MEMBERS: Final[Mapping[type, frozenset[str]]] = {
+    VmConfig: frozenset({"landlock_enable", "landlock_rules"}),
     VmmPing: frozenset({"protocol"}),
 }
 """By type."""

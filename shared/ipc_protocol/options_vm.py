@@ -17,13 +17,23 @@ from ipc_protocol.config import (
     CpuAffinity,
     CpusConfig,
     CpuTopology,
+    LandlockAccess,
+    LandlockConfig,
     MemoryConfig,
     PayloadConfig,
     VmConfig,
 )
-from ipc_protocol.options import parse
+from ipc_protocol.options import OptionError, parse
 
-__all__ = ["DEVICES", "MACHINE", "VmOption", "make_config", "parse_cpus", "parse_memory"]
+__all__ = [
+    "DEVICES",
+    "MACHINE",
+    "VmOption",
+    "make_config",
+    "parse_cpus",
+    "parse_landlock_rule",
+    "parse_memory",
+]
 
 _DEFAULTS: Final = VmConfig(PayloadConfig())
 _CPUS: Final = (
@@ -80,6 +90,15 @@ def parse_memory(text: str) -> MemoryConfig:
     return _with(_DEFAULTS.memory, given)
 
 
+def parse_landlock_rule(text: str) -> LandlockConfig:
+    """Read the value of ``--landlock-rules``."""
+    options = parse(text, keys=("path", "access"))
+    path, access = options.text("path"), options.choice("access", LandlockAccess)
+    if path is None or access is None:
+        raise OptionError("expected path=PATH,access=r|w|rw")
+    return LandlockConfig(path, access)
+
+
 def make_config(given: Mapping[str, Any]) -> VmConfig:
     """Return the configuration that options ask for; it is not validated.
 
@@ -121,6 +140,15 @@ MACHINE: Final = (
         parse_memory,
         "size=N[K|M|G][,shared=on][,hugepages=on][,prefault=on][,...]",
         "RAM (default: size=512M); also hugepage_size=1G, reserve=on, thp=off",
+    ),
+    VmOption("--landlock", "landlock_enable", None, "", "open nothing but what these options name"),
+    VmOption(
+        "--landlock-rules",
+        "landlock_rules",
+        parse_landlock_rule,
+        "path=PATH,access=r|w|rw",
+        "with --landlock, a file or directory that may be opened too",
+        many=True,
     ),
 )
 """What the VM is and what it starts with."""

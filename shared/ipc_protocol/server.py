@@ -88,13 +88,24 @@ class Server:
     Args:
         path: Where it listens.
         peers: The ids of the users who may connect besides root and this process's own.
+        context: Whose threads carry the messages, instead of a context of its own; it is the
+            server's, and ended with it.
+
+    Raises:
+        VmFailure: ``host_resource`` when it cannot listen there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, peers: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        peers: Iterable[int] = (),
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    ) -> None:
         address = endpoint(path)
         self.counters = Counters()
         self._path = SocketPath(os.fspath(path))
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] = context or zmq.Context()
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         """The ROUTER, for a poller: readable when ``receive`` may have something."""
         try:

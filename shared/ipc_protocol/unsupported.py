@@ -114,8 +114,6 @@ UNSUPPORTED: Final[Mapping[str, Node]] = {
     "generic_vhost_user": _empty("GenericVhostUserConfig", _VHOST_USER),
     "iommu": _off("virtual IOMMU"),
     "ivshmem": _absent("IvshmemConfig", "ivshmem device"),
-    "landlock_enable": _off("Landlock sandbox"),
-    "landlock_rules": _empty("LandlockConfig", "Landlock sandbox"),
     "net": {
         "fds": _empty(int, "way to hand over descriptors"),
         "vhost_mode": _default("VhostMode", "Client", _VHOST_USER),

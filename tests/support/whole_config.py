@@ -34,7 +34,7 @@ _TEXTS: Final = (
 )
 _LISTS: Final = (
     *("devices", "user_devices", "vdpa", "fs", "generic_vhost_user", "numa"),
-    *("pci_segments", "landlock_rules"),
+    "pci_segments",
 )
 
 
@@ -141,6 +141,7 @@ def whole_document(kernel: str, disk: str, pmem: str, socket: str) -> dict[str, 
         "vsock": {**_PCI, "cid": 3, "socket": socket},
         **dict.fromkeys(_LISTS),
         **dict.fromkeys(("rtc", "tpm", "ivshmem", "pvmemcontrol")),
+        "landlock_rules": [{"path": disk, "access": "r"}],
         **dict.fromkeys(("pvpanic", "iommu", "watchdog", "landlock_enable", "gdb"), False),
         "platform": {
             "num_pci_segments": 1,

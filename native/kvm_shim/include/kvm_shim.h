@@ -61,10 +61,11 @@ int kvmshim_host_cpuid(const char *device, kvmshim_cpuid_entry *entries, uint32_
 
 /* What is allowed of a file, or of everything below a directory. */
 enum {
-    KVMSHIM_LANDLOCK_READ = 1,   /* read files, list directories */
-    KVMSHIM_LANDLOCK_WRITE = 2,  /* write and truncate files */
-    KVMSHIM_LANDLOCK_MAKE = 4,   /* make and remove files and sockets in a directory */
-    KVMSHIM_LANDLOCK_CONTROL = 8 /* ioctls of devices opened from then on */
+    KVMSHIM_LANDLOCK_READ = 1,    /* read files, list directories */
+    KVMSHIM_LANDLOCK_WRITE = 2,   /* write and truncate files */
+    KVMSHIM_LANDLOCK_MAKE = 4,    /* make and remove files and sockets in a directory */
+    KVMSHIM_LANDLOCK_CONTROL = 8, /* ioctls of devices opened from then on */
+    KVMSHIM_LANDLOCK_CLEAR = 16   /* remove empty directories in a directory */
 };
 
 /* The version of Landlock that the kernel has, from 1; -ENOSYS when it has none, -EOPNOTSUPP when

@@ -23,6 +23,7 @@
 #define FS_WRITE_FILE (1ull << 1)
 #define FS_READ_FILE (1ull << 2)
 #define FS_READ_DIR (1ull << 3)
+#define FS_REMOVE_DIR (1ull << 4)
 #define FS_REMOVE_FILE (1ull << 5)
 #define FS_MAKE_REG (1ull << 8)
 #define FS_MAKE_SOCK (1ull << 9)
@@ -110,6 +111,8 @@ static uint64_t rights_of(uint32_t access)
         rights |= FS_MAKE_REG | FS_MAKE_SOCK | FS_REMOVE_FILE;
     if (access & KVMSHIM_LANDLOCK_CONTROL)
         rights |= FS_IOCTL_DEV;
+    if (access & KVMSHIM_LANDLOCK_CLEAR)
+        rights |= FS_REMOVE_DIR;
     return rights;
 }
 

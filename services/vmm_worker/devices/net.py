@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from kvm_shim import Vm
     from kvm_shim.virtio.place import Place
 
-__all__ = ["Net", "draw_mac"]
+__all__ = ["VHOST_NET", "Net", "draw_mac"]
 
 _log = logging.getLogger(__name__)
 
-_VHOST_NET: Final = "/dev/vhost-net"
+VHOST_NET: Final = "/dev/vhost-net"
 _MAC_BYTES: Final = 6
 _MULTICAST: Final = 1
 _LOCAL: Final = 2
@@ -100,12 +100,12 @@ class Net(Backend):
         vhosts = []
         for _ in self._tap.descriptors:
             try:
-                descriptor = os.open(_VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
+                descriptor = os.open(VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
             except OSError as ex:
                 _log.info(
                     "%s: %s: %s; the worker moves the frames itself",
                     self.id,
-                    _VHOST_NET,
+                    VHOST_NET,
                     ex.strerror,
                 )
                 return ()

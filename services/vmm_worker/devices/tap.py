@@ -14,9 +14,9 @@ from typing import Final
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from vmm_worker.devices.interface import Interface
 
-__all__ = ["Tap"]
+__all__ = ["TUN", "Tap"]
 
-_TUN: Final = "/dev/net/tun"
+TUN: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP: Final = 0x2
 _IFF_MULTI_QUEUE: Final = 0x100
@@ -87,7 +87,7 @@ class Tap:
 
     def _open_queue(self, name: str, flags: int) -> str:
         """Open one queue more, and return the interface's name."""
-        descriptor = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             flags |= _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
             answer = fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
@@ -125,7 +125,7 @@ class Tap:
             case errno.EINVAL:
                 problem = f"interface {name} is no tap: 'ip tuntap add {name} mode tap' makes one"
             case errno.ENOENT | errno.ENODEV | errno.ENXIO:
-                problem = f"{_TUN} is not there: load the module tun"
+                problem = f"{TUN} is not there: load the module tun"
             case _:
                 problem = f"interface {name} cannot be opened"
         return _failed(self._pointer, problem, ex)

@@ -16,6 +16,8 @@ from vmm_worker.machine.cpuid import GuestCpuid
 from vmm_worker.machine.memory import ram_regions
 
 __all__ = [
+    "HUGE_PAGES",
+    "MEMINFO",
     "check_memory",
     "check_vcpus",
     "device_errors",

@@ -67,6 +67,26 @@ def test_the_payload() -> None:
     assert payload == PayloadConfig(kernel="/k", initramfs="/i", cmdline="console=ttyS0 quiet")
 
 
+def test_landlock() -> None:
+    assert not config().landlock_enable
+    changed = config(
+        *("--landlock", "--landlock-rules", "path=/a,access=r", "path=/b,access=w"),
+        *("--landlock-rules", "access=rw,path=/c"),
+    )
+    assert changed.landlock_enable
+    assert [(rule.path, rule.access) for rule in changed.landlock_rules] == [
+        ("/a", "r"),
+        ("/b", "w"),
+        ("/c", "rw"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["path=/a", "access=r", "path=/a,access=x"])
+def test_a_landlock_rule_that_is_none(text: str) -> None:
+    with pytest.raises(SystemExit):
+        config("--landlock-rules", text)
+
+
 def test_the_process_ends_with_its_guest_unless_told_otherwise() -> None:
     assert read(["--kernel", "/k"]).exit_with_guest
     assert not read(["--kernel", "/k", "--no-shutdown"]).exit_with_guest
