@@ -109,6 +109,11 @@ class Connection(TConn):
         return len(self._intake) > 0
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is asked and nothing is yet to be read: it may end any time."""
+        return not (self.started or self.behind)
+
+    @property
     def ready(self) -> bool:
         """Whether a thread is to have it: for a request, or to answer the half of one."""
         return self._intake.progress() is not Progress.PART or (self._ended and self.started)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from api_server import logs
 from api_server.access import DEFAULT_PATH, Access
+from api_server.activation import API, METRICS, PIN, Places, take_places
 from api_server.audit_log import open_audit
 from api_server.log_lines import LogFormat
 from api_server.metrics.own import ApiMetrics
@@ -27,6 +28,7 @@ from ipc_protocol.errors import ApiFailure, VmFailure
 from ipc_protocol.listener import MODE
 from ipc_protocol.names import MAX_PATH_BYTES, RUNTIME_DIR, check_name, ipc_path
 from ipc_protocol.version import BUILD_VERSION
+from service_manager.passed import listen_fds
 
 __all__ = ["main", "make_parser", "parse_arguments"]
 
@@ -90,6 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="velum-api",
         description="Serve the HTTP API of the virtual machines on this host on a UNIX socket.",
+        epilog="Sockets that systemd passes take the place of those named here: by the path, or "
+        f"by FileDescriptorName={API}, {METRICS} or {PIN}NAME.",
     )
     parser.add_argument("--version", action="version", version=f"velum-api {BUILD_VERSION}")
     parser.add_argument(
@@ -171,6 +175,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="how long a client may take for a request or an answer (default: %(default)s)",
     )
     parser.add_argument(
+        "--shutdown-timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="on SIGTERM, time for requests under way to be answered (default: %(default)s)",
+    )
+    parser.add_argument(
         "--log-level",
         default="info",
         choices=("debug", "info", "warning", "error"),
@@ -215,31 +226,40 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _wanted(options: argparse.Namespace) -> Places:
+    """Return where the command line would have the server listen."""
+    mode, group = options.socket_mode, options.socket_group
+    metrics = options.metrics_socket
+    return Places(
+        api=(Place(options.socket, mode, group),),
+        metrics=() if metrics is None else (Place(metrics, group=options.metrics_group),),
+        pins={Place(path, mode, group): name for name, path in options.pin},
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; returns only if it cannot start."""
     options = parse_arguments(arguments)
     logs.configure(options.log_level, options.log_format)
     _raise_descriptor_limit()
-    metrics_place = None
-    if options.metrics_socket is not None:
-        metrics_place = Place(options.metrics_socket, group=options.metrics_group)
     metrics = ApiMetrics()
-    peers = Peers(
-        options.runtime_dir,
-        options.default_vm,
-        pinned=options.ipc,
-        pins={str(path): ipc_path(options.runtime_dir, name) for name, path in options.pin},
-        timeout=options.timeout,
-        observe=metrics.note_call,
-    )
     try:
+        places = take_places(_wanted(options), listen_fds())
+        peers = Peers(
+            options.runtime_dir,
+            options.default_vm,
+            pinned=options.ipc,
+            pins={
+                str(place.path): ipc_path(options.runtime_dir, name)
+                for place, name in places.pins.items()
+            },
+            timeout=options.timeout,
+            observe=metrics.note_call,
+        )
         access = Access() if options.access is None else Access(options.access, optional=False)
         audit = open_audit(options.audit_log, options.log_format)
         server = Server(
-            [
-                Place(path, options.socket_mode, options.socket_group)
-                for path in (options.socket, *(path for _, path in options.pin))
-            ],
+            (*places.api, *places.pins),
             Services(
                 peers=peers,
                 access=access,
@@ -250,7 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
             threads=options.threads,
             client_timeout=options.client_timeout,
-            metrics=metrics_place,
+            shutdown_timeout=options.shutdown_timeout,
+            metrics=places.metrics,
         )
     except (ApiFailure, VmFailure) as ex:
         reason = ": ".join((ex.error.message, *ex.error.causes))

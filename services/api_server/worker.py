@@ -9,6 +9,7 @@ threads of their own. When there are too many connections, one that waits is clo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
@@ -31,6 +32,7 @@ from api_server.failure import explain, failure
 from api_server.metrics.own import ApiMetrics
 from api_server.streams import Streams
 from ipc_protocol.errors import ErrorCode
+from service_manager.notify import notify as tell_manager
 
 __all__ = ["ApiWorker"]
 
@@ -45,8 +47,12 @@ LONG_PATIENCE = 6
 """How many times the client's timeout such a request may take altogether."""
 REST = 1.0
 """Seconds that a thread waits for the rest of a body that nobody wants, to keep the connection."""
+LINGER = 2.0
+"""Seconds for which a server that is to end goes on serving who is connected."""
 _LOOK = 0.25
 """Seconds between two looks at who has taken too long."""
+_STATUS_PERIOD = 5.0
+"""Seconds between two status lines; each costs the service manager a message to all who look."""
 
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread has the interpreter while another one wants it."""
@@ -64,8 +70,10 @@ class ApiWorker(ThreadWorker):
     """A pipe whose writing end only the parent keeps: end of file means that it died."""
     metrics: ApiMetrics
     """Where it counts; given before the fork."""
-    metrics_path: str | None = None
+    metrics_paths: frozenset[str] = frozenset()
     """Where who connects is served by threads that wait for nothing else."""
+    listening: str
+    """Where all connect, for the service manager's status line."""
     streams: Streams
     """Connections that have gone on to be streams of events, and end with the others."""
     client_timeout = 10.0
@@ -78,6 +86,8 @@ class ApiWorker(ThreadWorker):
         self._reading: set[Connection] = set()
         """Those of long requests, which a thread has."""
         self._next_look = 0.0
+        self._next_status = 0.0
+        self._status = ""
 
     def init_process(self) -> None:
         """Serve; called in the child, after the fork."""
@@ -104,6 +114,21 @@ class ApiWorker(ThreadWorker):
         self._long_pool.shutdown(wait=False)
         self._metrics_pool.shutdown(wait=False)
         self.streams.close()
+
+    def notify(self) -> None:
+        """Give a sign of life; called after each event, and every second."""
+        super().notify()
+        now = time.monotonic()
+        if now < self._next_status:
+            return
+        self._next_status = now + _STATUS_PERIOD
+        status = (
+            f"serving {self.listening}: {_count(self.nr_conns, 'connection')}, "
+            f"{_count(self.streams.readers, 'event stream')}"
+        )
+        if status != self._status:
+            self._status = status
+            tell_manager(READY=1, STATUS=status)
 
     @property
     def waiting(self) -> int:
@@ -147,9 +172,9 @@ class ApiWorker(ThreadWorker):
             self._park(conn, selectors.EVENT_READ)
 
     def _park(self, conn: Connection, events: int) -> None:
-        idle = events == selectors.EVENT_READ and not conn.started
         conn.since = time.monotonic()
-        conn.deadline = conn.since + (self.cfg.keepalive if idle else self.client_timeout)
+        idle = LINGER if not self.alive else self.cfg.keepalive
+        conn.deadline = conn.since + (idle if conn.idle else self.client_timeout)
         self._parked[conn] = None
         self.poller.register(conn.sock, events, functools.partial(self._on_event, conn))
 
@@ -176,6 +201,21 @@ class ApiWorker(ThreadWorker):
             self._unpark(conn)
             self._settle(conn)
 
+    def _retire(self, conn: Connection) -> None:
+        """Close a connection on which nothing was asked, unless that is just being done.
+
+        What the client sends from now on fails with its sending, so it knows that nothing was
+        done; what it has sent until now is here, and is answered.
+        """
+        conn.end_input()
+        with contextlib.suppress(OSError):
+            conn.receive()
+        if conn.ready and not conn.long:
+            self._unpark(conn)
+            self._settle(conn)
+        else:
+            self._drop(conn)
+
     def _drop(self, conn: Connection) -> None:
         self._unpark(conn)
         conn.open = False
@@ -192,7 +232,7 @@ class ApiWorker(ThreadWorker):
             pool = self._long_pool
             conn.deadline = float("inf")
             self._reading.add(conn)
-        elif conn.server == self.metrics_path:
+        elif conn.server in self.metrics_paths:
             pool = self._metrics_pool
         request: Future[Any] = pool.submit(self.handle, conn)
         request.add_done_callback(
@@ -252,10 +292,12 @@ class ApiWorker(ThreadWorker):
             return
         self._next_look = now + _LOOK
         for conn in [each for each in self._parked if each.deadline < now]:
-            if conn.started and not conn.behind:
-                conn.end_input()
-            else:
+            if conn.idle:
+                self._retire(conn)
+            elif conn.behind:
                 self._drop(conn)
+            else:
+                conn.end_input()
         for conn in self._reading:
             if conn.deadline < now:
                 conn.end_input()
@@ -268,7 +310,8 @@ class ApiWorker(ThreadWorker):
 
     def _cap_keepalive(self, deadline: float) -> None:
         for conn in self._parked:
-            conn.deadline = min(conn.deadline, deadline)
+            if conn.idle:
+                conn.deadline = min(conn.deadline, deadline)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer a request that did not reach the application as HTTP."""
@@ -295,3 +338,7 @@ class ApiWorker(ThreadWorker):
             client.sendall(head.encode("latin-1") + body)
         except OSError as ex:
             self.log.debug("the client did not wait for its error: %s", ex)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -34,14 +34,19 @@ def _ping(incoming: Incoming) -> VmmPing:
 
 
 class Peer:
-    """An IPC server on a thread, answering as told: a value, a ``VmError`` or ``SILENCE``."""
+    """An IPC server on a thread, answering as told: a value, a ``VmError`` or ``SILENCE``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Where it listens.
+        users: Who may ask beside the test's own user, by number.
+    """
+
+    def __init__(self, path: Path, *, users: Iterable[int] = ()) -> None:
         self.path = path
         self.answers: dict[Operation, Answer] = {Operation.VMM_PING: _ping}
         self.received: list[Incoming] = []
         path.parent.mkdir(exist_ok=True)
-        self.server = Server(path)
+        self.server = Server(path, peers=users)
         self._stop_reading, self._stop_writing = os.pipe()
         self._thread = threading.Thread(target=self._run, name=f"peer-{vm_of(path)}")
         self._thread.start()

@@ -218,7 +218,7 @@ def test_it_needs_no_privilege_and_writes_only_beside_its_socket():
         directory.mkdir(mode=0o700)
         os.chown(directory, _NOBODY, _NOBODY)
         unprivileged = {"user": _NOBODY, "group": _NOBODY, "extra_groups": (), "cwd": "/"}
-        with Peer(ipc_path(directory, "default")) as peer:
+        with Peer(ipc_path(directory, "default"), users=[_NOBODY]) as peer:
             os.chown(peer.path, _NOBODY, _NOBODY)
             os.chown(peer.path.parent, _NOBODY, _NOBODY)
             with ApiProcess(directory, **unprivileged) as api:

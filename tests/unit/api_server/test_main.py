@@ -37,6 +37,7 @@ def test_a_server_is_pinned_by_name_or_by_path():
         ["--threads", "0"],
         ["--threads", "1000"],
         ["--threads", "x"],
+        ["--shutdown-timeout", "0"],
         ["--timeout", "0"],
         ["--timeout", "-1"],
         ["--timeout", "nan"],
