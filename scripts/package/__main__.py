@@ -7,8 +7,7 @@ import os
 import shutil
 import sys
 
-from ipc_protocol.version import VERSION
-from scripts.package.archive import make_archive
+from scripts.package.archive import make_archive, package_version, release_name
 from scripts.package.places import BUILD, PROJECT
 from scripts.package.tree import make_tree
 from scripts.package.wheels import make_wheels
@@ -21,17 +20,18 @@ def main() -> int:
         "--revision", type=int, help="a number behind the version, for a package that follows it"
     )
     options = parser.parse_args()
-    version = VERSION if options.revision is None else f"{VERSION}+{options.revision}"
+    version = package_version(options.revision)
     os.umask(0o022)
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         wheels = make_wheels()
+        release = release_name(version, wheels)
         root = BUILD / "root"
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
-        make_tree(root, wheels)
-        package = make_archive(root, version)
+        make_tree(root, wheels, release)
+        package = make_archive(root, version, release)
     for path in (package, *wheels):
         print(path.relative_to(PROJECT))
     return 0

@@ -5,7 +5,17 @@ import os
 import subprocess
 from pathlib import Path
 
-__all__ = ["BUILD", "DEBIAN", "DIST", "INSTALLED_PYTHON", "PROJECT", "PYTHON", "SYSTEMD", "epoch"]
+__all__ = [
+    "BUILD",
+    "DEBIAN",
+    "DIST",
+    "INSTALLED_PYTHON",
+    "PROJECT",
+    "PYTHON",
+    "RELEASES",
+    "SYSTEMD",
+    "epoch",
+]
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEBIAN = PROJECT / "deploy/debian"
@@ -17,6 +27,8 @@ PYTHON = "/usr/bin/python3"
 """Debian's, which runs what is installed: the byte code is for it, and for no other."""
 INSTALLED_PYTHON = Path("usr/lib/velum/python")
 """Where Velum's modules and their dependencies are, below the root."""
+RELEASES = Path("usr/lib/velum/releases")
+"""Where they are once more, below a folder for each release, for those who run them."""
 
 
 def epoch() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.package.manual import PAGES, render
-from scripts.package.places import DEBIAN, INSTALLED_PYTHON, PROJECT, PYTHON, SYSTEMD
+from scripts.package.places import DEBIAN, INSTALLED_PYTHON, PROJECT, PYTHON, RELEASES, SYSTEMD
 
 __all__ = ["make_tree"]
 
@@ -36,8 +36,14 @@ _COMMANDS = {
 }
 
 
-def make_tree(root: Path, wheels: Iterable[Path]) -> None:
-    """Put every file of the package into a folder that stands for the root."""
+def make_tree(root: Path, wheels: Iterable[Path], release: str) -> None:
+    """Put every file of the package into a folder that stands for the root.
+
+    Args:
+        root: That folder, empty.
+        wheels: What has the modules.
+        release: The name of the folder that they are run from.
+    """
     for folder, (source, patterns) in _COPIES.items():
         for pattern in patterns.split():
             for path in sorted(source.glob(pattern)):
@@ -49,7 +55,7 @@ def make_tree(root: Path, wheels: Iterable[Path]) -> None:
         _write_compressed(root / f"usr/share/man/man{name[-1]}/{name}.gz", render(name))
     _write_commands(root / "usr/bin")
     _unpack(wheels, root / INSTALLED_PYTHON)
-    _compile(root)
+    _compile(root / INSTALLED_PYTHON, f"/{RELEASES}/{release}")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -70,8 +76,7 @@ def _write_commands(folder: Path) -> None:
     folder.mkdir(parents=True)
     template = (DEBIAN / "command").read_text()
     for name, module in _COMMANDS.items():
-        text = template.replace("@MODULES@", f"/{INSTALLED_PYTHON}").replace("@MODULE@", module)
-        (folder / name).write_text(text)
+        (folder / name).write_text(template.replace("@MODULE@", module))
         (folder / name).chmod(0o755)
 
 
@@ -88,11 +93,16 @@ def _is_data(name: str) -> bool:
     return name.partition("/")[0].endswith(".data")
 
 
-def _compile(root: Path) -> None:
-    """Write the byte code, which nobody could after the installation, and whole for good."""
+def _compile(folder: Path, place: str) -> None:
+    """Write the byte code, which nobody could after the installation, and whole for good.
+
+    Args:
+        folder: What has the modules.
+        place: Where it will be: Python corrects the path in each function that says otherwise.
+    """
     compiler = [PYTHON, "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
     subprocess.run(
-        [*compiler, "-s", str(root), "-p", "/", str(root / INSTALLED_PYTHON)],
+        [*compiler, "-s", str(folder), "-p", place, str(folder)],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         check=True,
     )

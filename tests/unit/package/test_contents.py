@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import re
 import stat
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from ipc_protocol.version import VERSION
-from scripts.package.places import INSTALLED_PYTHON
+from scripts.package.archive import package_version
+from scripts.package.places import INSTALLED_PYTHON, RELEASES
 from scripts.package.wheels import requirements
 from tests.support.package import build, control_field
 
@@ -46,9 +48,10 @@ def test_it_says_what_it_is(package: Path) -> None:
     assert int(control_field(package, "Installed-Size")) > 1000
 
 
-def test_a_revision_follows_the_version() -> None:
-    following = control_field(build("--revision", "2"), "Version")
-    subprocess.run(["dpkg", "--compare-versions", following, "gt", VERSION], check=True)
+@pytest.mark.parametrize(("later", "earlier"), [(1, None), (10, 9)])
+def test_a_revision_follows_what_was_before(later: int, earlier: int | None) -> None:
+    versions = [package_version(later), "gt", package_version(earlier)]
+    subprocess.run(["dpkg", "--compare-versions", *versions], check=True)
 
 
 def test_everything_is_roots_and_nobody_elses_to_change(package: Path) -> None:
@@ -113,13 +116,29 @@ def test_the_modules_are_those_that_were_tested(root: Path) -> None:
     assert installed == wanted
 
 
+def test_every_package_of_ours_is_in_it(root: Path) -> None:
+    for folder in ("services", "shared", "native"):
+        for module in (PROJECT / folder).rglob("*.py"):
+            name = module.relative_to(PROJECT / folder)
+            packed = root / INSTALLED_PYTHON / name
+            assert packed.is_file() or module == PROJECT / "native/kvm_shim/build_native.py", name
+
+
 def test_every_module_is_compiled_for_good(root: Path) -> None:
     """Its byte code says of itself that no source has to be looked at."""
-    modules = [path for path in files(root / INSTALLED_PYTHON) if path.suffix == ".py"]
+    modules_folder = root / INSTALLED_PYTHON
+    (release,) = re.findall(
+        rf"^    place=/{RELEASES}/(\S+)$", (root / "DEBIAN/postinst").read_text(), re.M
+    )
+    modules = [path for path in files(modules_folder) if path.suffix == ".py"]
     assert len(modules) > 500
     for module in modules:
         code = module.parent / "__pycache__" / f"{module.stem}.cpython-311.pyc"
-        assert int.from_bytes(code.read_bytes()[4:8], "little") == 1, module
+        content = code.read_bytes()
+        assert int.from_bytes(content[4:8], "little") == 1, module
+        # Who finds another path in it, corrects that of every function at each start.
+        place = Path(marshal.loads(content[16:]).co_filename)
+        assert place == Path("/", RELEASES, release, module.relative_to(modules_folder)), module
 
 
 def test_nothing_in_it_tells_where_it_was_built(root: Path) -> None:
@@ -137,11 +156,11 @@ def test_a_command_takes_no_module_but_the_package_s(
     relocated = tmp_path / command
     ending = "import atexit; atexit.register(lambda: print(*(\n"
     ending += "    getattr(m, '__file__', None) or '' for m in sys.modules.values()), sep='\\n'))\n"
-    installed = f'"/{INSTALLED_PYTHON}"'
-    assert installed in text
+    current = '"/usr/lib/velum/current"'
+    assert current in text
     relocated.write_text(
-        text.replace(installed, repr(str(root / INSTALLED_PYTHON))).replace(
-            "import sys\n", f"import sys\n{ending}"
+        text.replace(current, repr(str(root / INSTALLED_PYTHON))).replace(
+            "import sys\n", f"import sys\n{ending}", 1
         )
     )
     for name in ("msgspec.py", "zmq.py", "click.py"):
