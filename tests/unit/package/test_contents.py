@@ -128,7 +128,7 @@ def test_every_module_is_compiled_for_good(root: Path) -> None:
     """Its byte code says of itself that no source has to be looked at."""
     modules_folder = root / INSTALLED_PYTHON
     (release,) = re.findall(
-        rf"^    place=/{RELEASES}/(\S+)$", (root / "DEBIAN/postinst").read_text(), re.M
+        rf"^    place=/{RELEASES}/(\S+)$", (root / "DEBIAN/postinst").read_text(), re.MULTILINE
     )
     modules = [path for path in files(modules_folder) if path.suffix == ".py"]
     assert len(modules) > 500
