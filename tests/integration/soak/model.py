@@ -92,6 +92,8 @@ class VmModel:
     """Whether its worker boots it by itself, from a file."""
     state: str = NOTHING
     boots: int = 0
+    killed_at: float = float("-inf")
+    """``time.monotonic()`` of the last time."""
     busy: Lock = field(default_factory=Lock)
     history: deque[str] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     _possible: frozenset[str] = frozenset((NOTHING,))

@@ -18,6 +18,8 @@ from tests.integration.soak.vms import Vms
 
 __all__ = ["Outcome", "soak"]
 
+_WARM_UP: Final = 0.15
+"""The share of the time after which nothing may grow any more."""
 _LIST_EVERY: Final = 0.5
 _TELL_EVERY: Final = 60.0
 
@@ -63,17 +65,14 @@ def soak(
     """
     for model in vms.models:
         vms.begin(model)
+    warm_up = seconds * _WARM_UP
+    _act(host, vms, warm_up, actors=actors, seed=seed, tell=tell)
     workers, api = _count(host, vms, actors)
-    vms.done.clear()
     tell(f"before: {workers.summary() | api.summary()}")
-    _act(host, vms, seconds, actors=actors, seed=seed, tell=tell)
+    _act(host, vms, seconds - warm_up, actors=actors, seed=seed + actors, tell=tell)
     done = dict(vms.done)
     tell("counting")
-    _rest(vms, actors)
-    api_after = ApiCounts.of(host)
-    host.stop_api()
-    workers_after = WorkerCounts.of(host)
-    host.start_api()
+    workers_after, api_after = _count(host, vms, actors)
     return Outcome(
         seconds,
         done,
@@ -84,15 +83,13 @@ def soak(
 
 
 def _count(host: Host, vms: Vms, actors: int) -> tuple[WorkerCounts, ApiCounts]:
-    """Count what there is once everything was used."""
+    """Have every worker without a VM, and count; the workers while there is no API."""
     _rest(vms, actors)
+    api = ApiCounts.of(host)
     host.stop_api()
     workers = WorkerCounts.of(host)
     host.start_api()
-    for _ in range(2):
-        _rest(vms, actors)
-        vms.compare_list()
-    return workers, ApiCounts.of(host)
+    return workers, api
 
 
 def _rest(vms: Vms, actors: int) -> None:

@@ -30,6 +30,8 @@ _LIKELY: Final = {"kill": 2, "vm.delete": 3, "vm.counters": 3}
 """Weights of what is done less often than the rest."""
 _USUAL: Final = 8
 _WEIGHTS: Final = tuple(_LIKELY.get(each, _USUAL) for each in _ALL)
+_KILLS_APART: Final = 20.0
+"""Seconds for one VM: systemd gives up on a unit that dies five times in a minute."""
 _NO_ANSWER: Final = frozenset(("Unresponsive", "Unavailable"))
 """What ``vmm.list`` says of a worker that did not answer in the second it has."""
 
@@ -100,6 +102,9 @@ class Vms:
 
     def kill(self, model: VmModel) -> None:
         """Kill the worker, and wait until the next one is where it begins."""
+        if time.monotonic() < model.killed_at + _KILLS_APART:
+            return
+        model.killed_at = time.monotonic()
         model.begin(NOTHING, CREATED, RUNNING, *_NO_ANSWER)
         model.note("kill -9")
         self.done["kill -9"] += 1
