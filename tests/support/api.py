@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 import zmq
@@ -97,16 +99,28 @@ class ApiProcess(Daemon):
         runtime_dir: Where the workers listen, and the server.
         arguments: More of its command line.
         ready: Whether to wait until it listens.
+        sockets: Those that it is passed as a service, by the name of each.
         options: More for ``subprocess.Popen``.
     """
 
     _instances = itertools.count()
 
     def __init__(
-        self, runtime_dir: Path, *arguments: object, ready: bool = True, **options: Any
+        self,
+        runtime_dir: Path,
+        *arguments: object,
+        ready: bool = True,
+        sockets: Mapping[str, socket.socket] = MappingProxyType({}),
+        **options: Any,
     ) -> None:
         log = runtime_dir.parent / f"{runtime_dir.name}-api-{next(self._instances)}.log"
-        super().__init__("api_server", "--runtime-dir", runtime_dir, *arguments, log=log, **options)
+        command: tuple[object, ...] = ("api_server", "--runtime-dir", runtime_dir, *arguments)
+        if sockets:
+            passed = ",".join(f"{name}={each.fileno()}" for name, each in sockets.items())
+            command = ("tests.support.activated", passed, *command)
+            options["pass_fds"] = [each.fileno() for each in sockets.values()]
+        module, *rest = command
+        super().__init__(str(module), *rest, log=log, **options)
         self.runtime_dir = runtime_dir
         self.socket = runtime_dir / "api.sock"
         if ready:

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Self, TypeVar
 
 from ipc_protocol.client import Client
@@ -91,12 +92,20 @@ class Daemon:
         module: What ``python -m`` runs.
         arguments: Its command line.
         log: Where its stderr goes.
+        environment: What is different in its environment.
         options: More for ``subprocess.Popen``.
     """
 
-    def __init__(self, module: str, *arguments: object, log: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: object,
+        log: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
         self.log = log
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        path = os.pathsep.join(filter(None, sys.path))
         with log.open("wb") as stderr:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, "-m", module, *map(str, arguments)],
@@ -104,7 +113,7 @@ class Daemon:
                     "stdin": subprocess.DEVNULL,
                     "stdout": subprocess.DEVNULL,
                     "stderr": stderr,
-                    "env": environment,
+                    "env": {**os.environ, "PYTHONPATH": path, **environment},
                     **options,
                 },
             )
