@@ -5,10 +5,12 @@ import gzip
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from scripts.package.copyright import copyright_text
 from scripts.package.manual import PAGES, render
 from scripts.package.places import DEBIAN, INSTALLED_PYTHON, PROJECT, PYTHON, RELEASES, SYSTEMD
 
@@ -23,7 +25,7 @@ _COPIES = {
     "usr/lib/tmpfiles.d": (SYSTEMD, "tmpfiles.d/*.conf"),
     "lib/udev/rules.d": (SYSTEMD, "udev/*.rules"),
     "usr/lib/velum": (SYSTEMD, "prepare-vm"),
-    _DOCUMENTS: (PROJECT, "README.md LICENSE deploy/debian/copyright"),
+    _DOCUMENTS: (PROJECT, "README.md LICENSE"),
     f"{_DOCUMENTS}/docs": (PROJECT, "docs/*.md docs/*.json"),
     f"{_DOCUMENTS}/examples": (SYSTEMD, "examples/*"),
 }
@@ -33,6 +35,13 @@ _COMMANDS = {
     "velum-api": "api_server.main",
     "velum-vmm": "vmm_worker.__main__",
     "velumctl": "velumctl.main",
+}
+
+
+_COMPLETIONS = {
+    "bash": "usr/share/bash-completion/completions/velumctl",
+    "fish": "usr/share/fish/vendor_completions.d/velumctl.fish",
+    "zsh": "usr/share/zsh/vendor-completions/_velumctl",
 }
 
 
@@ -54,8 +63,13 @@ def make_tree(root: Path, wheels: Iterable[Path], release: str) -> None:
     for name in PAGES:
         _write_compressed(root / f"usr/share/man/man{name[-1]}/{name}.gz", render(name))
     _write_commands(root / "usr/bin")
-    _unpack(wheels, root / INSTALLED_PYTHON)
-    _compile(root / INSTALLED_PYTHON, f"/{RELEASES}/{release}")
+    for shell, name in _COMPLETIONS.items():
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(_velumctl("completion", shell))
+    modules = root / INSTALLED_PYTHON
+    _unpack(wheels, modules)
+    (root / _DOCUMENTS / "copyright").write_text(copyright_text(modules))
+    _compile(modules, f"/{RELEASES}/{release}")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -69,6 +83,11 @@ def _copy(source: Path, target: Path) -> None:
 def _write_compressed(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _velumctl(*arguments: str) -> str:
+    command = [sys.executable, "-m", "velumctl", *arguments]
+    return subprocess.check_output(command, cwd=PROJECT, text=True)
 
 
 def _write_commands(folder: Path) -> None:

@@ -116,6 +116,23 @@ def test_the_modules_are_those_that_were_tested(root: Path) -> None:
     assert installed == wanted
 
 
+def test_every_shell_completes_velumctl(root: Path) -> None:
+    for folder in ("bash-completion/completions", "fish/vendor_completions.d"):
+        (path,) = (root / "usr/share" / folder).iterdir()
+        assert "_VELUMCTL_COMPLETE" in path.read_text()
+    zsh = root / "usr/share/zsh/vendor-completions/_velumctl"
+    assert zsh.read_text().startswith("#compdef velumctl")
+
+
+def test_each_library_has_its_licence_with_it(root: Path) -> None:
+    text = (root / "usr/share/doc/velum/copyright").read_text()
+    for found in metadata.distributions(path=[str(root / INSTALLED_PYTHON)]):
+        if found.name != "velum":
+            assert re.search(rf"\n\n{found.name} {found.version}: .+\n  /\S+", text), found.name
+    for path in re.findall(r"^  /(\S+)$", text, re.MULTILINE):
+        assert (root / path).is_file()
+
+
 def test_every_package_of_ours_is_in_it(root: Path) -> None:
     for folder in ("services", "shared", "native"):
         for module in (PROJECT / folder).rglob("*.py"):
