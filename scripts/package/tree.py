@@ -24,7 +24,6 @@ _COPIES = {
     "usr/lib/sysusers.d": (SYSTEMD, "sysusers.d/*.conf"),
     "usr/lib/tmpfiles.d": (SYSTEMD, "tmpfiles.d/*.conf"),
     "lib/udev/rules.d": (SYSTEMD, "udev/*.rules"),
-    "usr/lib/velum": (SYSTEMD, "prepare-vm"),
     _DOCUMENTS: (PROJECT, "README.md LICENSE"),
     f"{_DOCUMENTS}/docs": (PROJECT, "docs/*.md docs/*.json"),
     f"{_DOCUMENTS}/examples": (SYSTEMD, "examples/*"),
@@ -32,9 +31,10 @@ _COPIES = {
 """Folder of the package: where its files are now, and which they are."""
 _EMPTY = ("etc/velum/vms", "var/lib/velum/images")
 _COMMANDS = {
-    "velum-api": "api_server.main",
-    "velum-vmm": "vmm_worker.__main__",
-    "velumctl": "velumctl.main",
+    "usr/bin/velum-api": "api_server.main",
+    "usr/bin/velum-vmm": "vmm_worker.__main__",
+    "usr/bin/velumctl": "velumctl.main",
+    "usr/lib/velum/prepare-vm": "vmm_worker.prepare.main",
 }
 
 
@@ -62,7 +62,7 @@ def make_tree(root: Path, wheels: Iterable[Path], release: str) -> None:
     _write_compressed(root / _DOCUMENTS / "changelog.gz", (PROJECT / "CHANGELOG.md").read_text())
     for name in PAGES:
         _write_compressed(root / f"usr/share/man/man{name[-1]}/{name}.gz", render(name))
-    _write_commands(root / "usr/bin")
+    _write_commands(root)
     for shell, name in _COMPLETIONS.items():
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(_velumctl("completion", shell))
@@ -90,13 +90,14 @@ def _velumctl(*arguments: str) -> str:
     return subprocess.check_output(command, cwd=PROJECT, text=True)
 
 
-def _write_commands(folder: Path) -> None:
+def _write_commands(root: Path) -> None:
     """Write the commands: each finds its modules and nothing that a user put elsewhere."""
-    folder.mkdir(parents=True)
     template = (DEBIAN / "command").read_text()
     for name, module in _COMMANDS.items():
-        (folder / name).write_text(template.replace("@MODULE@", module))
-        (folder / name).chmod(0o755)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(template.replace("@MODULE@", module))
+        path.chmod(0o755)
 
 
 def _unpack(wheels: Iterable[Path], folder: Path) -> None:

@@ -52,6 +52,8 @@ class Settings(NamedTuple):
     """Where events are written, if anywhere."""
     config: VmConfig | None
     """The VM to create and boot, if one was given."""
+    file: Path | None
+    """The file that describes it, if there may be one."""
 
 
 class _Help(argparse.HelpFormatter):
@@ -80,6 +82,8 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
     """
     parser = make_parser()
     given = parser.parse_args(arguments)
+    if given.kernel is not None and given.config is not None:
+        parser.error("--config and --kernel are two VMs: give one of them")
     if given.kernel is None:
         for option in (*MACHINE, *DEVICES):
             if getattr(given, option.field) is not None:
@@ -101,6 +105,7 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
         exit_with_guest=given.kernel is not None and not given.no_shutdown,
         event_target=given.event_monitor,
         config=None if given.kernel is None else make_config(vars(given)),
+        file=given.config,
     )
 
 
@@ -135,7 +140,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="who may connect besides root and the user of this process; may be repeated",
     )
     vm = parser.add_argument_group(
-        "a VM to create and boot", "Without --kernel the worker waits for requests."
+        "a VM to create and boot", "Without --kernel or --config the worker waits for requests."
+    )
+    vm.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take it from a JSON file: the body of vm.create, and what the host does for it; "
+        "an empty file describes no VM",
     )
     for option in MACHINE:
         _add(vm, option)

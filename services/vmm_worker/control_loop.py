@@ -33,6 +33,7 @@ from vmm_worker.monitor import Monitor
 from vmm_worker.operations import Job, Operations
 from vmm_worker.progress import Progress
 from vmm_worker.signals import Signals
+from vmm_worker.supervision import Supervision
 from vmm_worker.vm import Vm
 from vmm_worker.vmm import GuestReboot, Vmm
 from vmm_worker.watches import Watches
@@ -56,6 +57,7 @@ class ControlLoop:
         vmm: Who performs them.
         signals: What tells the process to stop.
         monitor: Where events are told.
+        supervision: What the init system hears of it.
         event_target: Where they are written, if anywhere.
         shutdown_timeout: Seconds a guest has to power off by itself then.
         landlock: What asks this thread to give up what it may open.
@@ -68,6 +70,7 @@ class ControlLoop:
         vmm: Vmm,
         signals: Signals,
         monitor: Monitor,
+        supervision: Supervision,
         *,
         landlock: Landlock,
         event_target: EventTarget | None,
@@ -77,6 +80,7 @@ class ControlLoop:
         self._server = server
         self._vmm = vmm
         self._signals = signals
+        self._supervision = supervision
         self._shutdown_timeout = shutdown_timeout
         self._landlock = landlock
         self._exit_with_guest = exit_with_guest
@@ -107,6 +111,7 @@ class ControlLoop:
         """Serve until the end and return the exit status of the process."""
         while not self._ended:
             self._follow()
+            self._supervision.tell(self._vmm.standing, stopping=self.stopping)
             ready = dict(self._poller.poll(self._wait_ms()))
             if self._signals.fd in ready:
                 self._take_signals()
@@ -334,6 +339,7 @@ class ControlLoop:
                 self._destroy_at,
                 self._abandon_at,
                 self._events.due,
+                self._supervision.due,
                 None if self._reboot is None else self._reboot[0],
             )
             if moment is not None

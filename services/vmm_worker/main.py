@@ -7,24 +7,22 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from ipc_protocol.client import Client
-from ipc_protocol.config import VmConfig
-from ipc_protocol.context import Context
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
-from ipc_protocol.messages import Operation
+from ipc_protocol.names import vm_of
 from ipc_protocol.server import Server
 from vmm_worker import command_line, log
 from vmm_worker.command_line import Settings
 from vmm_worker.control_loop import ControlLoop
 from vmm_worker.devices.terminal import OwnTerminal
-from vmm_worker.landlock import Landlock, landlocked_context, open_nothing
+from vmm_worker.first_vm import FirstVm, Wish
+from vmm_worker.landlock import Landlock, landlocked_context
 from vmm_worker.monitor import Monitor
 from vmm_worker.signals import Signals
+from vmm_worker.supervision import Supervision
 from vmm_worker.vmm import Vmm
 
 __all__ = ["main"]
@@ -33,32 +31,6 @@ _log = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL: Final = 0.0005
 """Seconds; see :func:`main`."""
-_BOOT_TIMEOUT: Final = 600.0
-"""Nobody waits for the command line's own boot; prefaulting much memory takes long."""
-
-_COMMAND_LINE: Final = Context(request_id="command-line")
-"""Whose its two jobs are, for the log and for ``vmm.jobs``."""
-
-
-class _FirstVm(threading.Thread):
-    """Creates and boots the command line's VM, as any other client of the worker would."""
-
-    def __init__(self, ipc: Path, config: VmConfig) -> None:
-        super().__init__(name="first-vm", daemon=True)
-        self._ipc = ipc
-        self._config = config
-        self.error: VmError | None = None
-
-    def run(self) -> None:
-        open_nothing()
-        with Client(self._ipc) as client:
-            try:
-                client.call(Operation.VM_CREATE, self._config, context=_COMMAND_LINE)
-                client.call(Operation.VM_BOOT, timeout=_BOOT_TIMEOUT, context=_COMMAND_LINE)
-            except VmFailure as ex:
-                self.error = ex.error
-                with contextlib.suppress(VmFailure):
-                    client.call(Operation.VMM_SHUTDOWN)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,14 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # not wait the default 5 ms for the interpreter each time.
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
+        wish = _wish(settings)
+    except VmFailure as ex:
+        _complain(ex.error)
+        return 2  # As for a wrong command line: to start again will not help.
+    try:
         with Signals() as signals:
-            return _serve(settings, signals)
+            return _serve(settings, wish, signals)
     except VmFailure as ex:
         _complain(ex.error)
         return 1
 
 
-def _serve(settings: Settings, signals: Signals) -> int:
+def _wish(settings: Settings) -> Wish | None:
+    """Return the VM to start with, if there is one, and prepare what its file asks for."""
+    if settings.file is None:
+        return None if settings.config is None else Wish(settings.config)
+    from vmm_worker.vm_file import open_console, read_vm_file  # noqa: PLC0415 - if there is one
+
+    file = read_vm_file(settings.file)
+    if file is None:
+        return None
+    open_console(file.host)
+    return Wish(file.config, boot=file.host.autostart, boot_again=file.host.restart)
+
+
+def _serve(settings: Settings, wish: Wish | None, signals: Signals) -> int:
     # Before there is a thread: what is begun here opens no file, whatever the VM will need.
     context = landlocked_context()
     with (
@@ -87,24 +77,30 @@ def _serve(settings: Settings, signals: Signals) -> int:
         monitor = Monitor()
         monitor.tell("vmm", "starting")
         vmm = Vmm(kvm=settings.kvm, monitor=monitor, landlock=landlock)
+        supervision = Supervision(vm_of(settings.ipc), settings.shutdown_timeout)
         loop = ControlLoop(
             server,
             vmm,
             signals,
             monitor,
+            supervision,
             landlock=landlock,
             event_target=settings.event_target,
             shutdown_timeout=settings.shutdown_timeout,
             exit_with_guest=settings.exit_with_guest,
         )
         _log.info("listening at %s", settings.ipc)
-        first: _FirstVm | None = None
+        first: FirstVm | None = None
         try:
-            if settings.config is not None:
-                first = _FirstVm(settings.ipc, settings.config)
+            if wish is None:
+                supervision.ready()
+            else:
+                first = FirstVm(settings.ipc, wish, supervision.ready)
                 first.start()
             status = loop.run()
         finally:
+            if first is not None:
+                first.forget()
             if not loop.close():
                 _leave(server, settings)
     if first is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -25,10 +25,23 @@ from ipc_protocol.monitor import EventsQuery
 from ipc_protocol.rules import Fields, Rule
 from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
 
-__all__ = ["MAX_ERRORS", "PARSERS", "Parser", "parse_config", "parse_device", "parse_request"]
+if TYPE_CHECKING:
+    from ipc_protocol.config_host import VmFile
+
+__all__ = [
+    "MAX_ERRORS",
+    "PARSERS",
+    "Parser",
+    "parse_config",
+    "parse_device",
+    "parse_file",
+    "parse_request",
+]
 
 MAX_ERRORS: Final = 100
 """Fields named in one answer; of a document that is all errors, these are enough."""
+
+_Vm = TypeVar("_Vm", bound=VmConfig)
 
 _SHOWN: Final = 64
 """Characters of a client's own text that are repeated to it."""
@@ -75,9 +88,20 @@ def parse_config(
             fault is that ids are taken, or that it asks for what is not built; with every
             field at fault.
     """
-    walk = _Walk(ignored, newest)
-    clean = walk.value(document, _description(VmConfig), "", UNSUPPORTED)
-    invalid = [*walk.invalid, *walk.broken(rules.RULES), *walk.broken(rules_devices.RULES)]
+    return _parse_vm(VmConfig, document, (), _Walk(ignored, newest))
+
+
+def parse_file(document: object) -> VmFile:
+    """Return the VM that a file of the host describes, as :func:`parse_config` does."""
+    from ipc_protocol import config_host, rules_host  # noqa: PLC0415 - most workers have no file
+
+    return _parse_vm(config_host.VmFile, document, rules_host.RULES, _Walk())
+
+
+def _parse_vm(kind: type[_Vm], document: object, more: Iterable[Rule], walk: _Walk) -> _Vm:
+    clean = walk.value(document, _description(kind), "", UNSUPPORTED)
+    tables = (rules.RULES, rules_devices.RULES, more)
+    invalid = [*walk.invalid, *(each for table in tables for each in walk.broken(table))]
     clashes = walk.broken(rules_devices.CLASHES)
     lacking = [*walk.lacking, *walk.broken(rules_devices.GAPS)]
     if invalid:
@@ -88,7 +112,7 @@ def parse_config(
     if lacking:
         what = "the configuration asks for what is not there"
         raise _refusal(ErrorCode.NOT_SUPPORTED, what, lacking)
-    return msgspec.convert(clean, VmConfig, strict=True)
+    return msgspec.convert(clean, kind, strict=True)
 
 
 def parse_device(
@@ -179,6 +203,8 @@ class _Walk:
             )
         if isinstance(kind, inspect.VarTupleType):
             return self._array(value, kind, pointer, others)
+        if isinstance(kind, inspect.DictType):
+            return self._mapping(value, kind, pointer)
         if reason := _CHECKS[type(kind)](value, kind):
             self.invalid.append(FieldError(pointer, f"{reason}, not {_show(value)}"))
         else:
@@ -230,6 +256,20 @@ class _Walk:
             self.value(each, kind.item_type, f"{pointer}/{index}", others)
             for index, each in enumerate(value)
         ]
+
+    def _mapping(self, value: object, kind: inspect.DictType, pointer: str) -> object:
+        if not isinstance(value, dict):
+            self.invalid.append(FieldError(pointer, f"must be an object, not {_show(value)}"))
+            return None
+        if len(value) > (kind.max_length or len(value)):
+            reason = f"must have at most {kind.max_length} members, not {len(value)}"
+            self.invalid.append(FieldError(pointer, reason))
+            return None
+        self._sound[pointer] = value
+        return {
+            name: self.value(each, kind.value_type, f"{pointer}/{_escape(name)}", {})
+            for name, each in value.items()
+        }
 
     def _other(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kvm_shim.virtio import net
 from vmm_worker.devices.backend import Backend
 from vmm_worker.devices.limiters import create_limiter
-from vmm_worker.devices.tap import Tap
+from vmm_worker.devices.tap import Tap, mac_bytes, set_up
 
 if TYPE_CHECKING:
     from ipc_protocol.config_devices import NetConfig
@@ -42,11 +42,11 @@ class Net(Backend):
     def __init__(self, device_id: str, config: NetConfig, *, pointer: str) -> None:
         super().__init__(device_id)
         self._config = config
-        self._mac = _mac(config.mac or draw_mac())
+        self._mac = mac_bytes(config.mac or draw_mac())
         self._tap = Tap(config.tap, config.num_queues // 2, f"{pointer}/tap")
         with contextlib.ExitStack() as stack:
             stack.callback(self.close)
-            self._set_up()
+            self._mtu = set_up(self._tap, config)
             stack.pop_all()
 
     def attach(self, vm: Vm, place: Place) -> net.Net:
@@ -76,22 +76,6 @@ class Net(Backend):
         """Close the tap; it is gone when it was made here."""
         self._tap.close()
 
-    def _set_up(self) -> None:
-        """Give the host's end what the configuration says."""
-        config, tap = self._config, self._tap
-        if config.host_mac is not None:
-            with tap.setting("host_mac", config.host_mac) as interface:
-                interface.mac = _mac(config.host_mac)
-        if config.mtu is not None:
-            with tap.setting("mtu", config.mtu) as interface:
-                interface.mtu = config.mtu
-        if config.ip is not None and config.mask is not None:
-            with tap.setting("ip", f"{config.ip} with mask {config.mask}") as interface:
-                interface.set_address(config.ip, config.mask)
-        with tap.setting("tap", "up") as interface:
-            interface.bring_up()
-            self._mtu = interface.mtu
-
     def _open_vhosts(self, opened: contextlib.ExitStack) -> tuple[int, ...]:
         """Open vhost-net for each queue pair, or for none: it is not here, or not to be used."""
         config = self._config
@@ -112,10 +96,6 @@ class Net(Backend):
             opened.callback(os.close, descriptor)
             vhosts.append(descriptor)
         return tuple(vhosts)
-
-
-def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
 
 
 def draw_mac() -> str:

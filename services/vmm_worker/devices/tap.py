@@ -9,12 +9,15 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
 from vmm_worker.devices.interface import Interface
 
-__all__ = ["TUN", "Tap"]
+if TYPE_CHECKING:
+    from ipc_protocol.config_devices import NetConfig
+
+__all__ = ["TUN", "Tap", "mac_bytes", "set_up"]
 
 TUN: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
@@ -129,6 +132,27 @@ class Tap:
             case _:
                 problem = f"interface {name} cannot be opened"
         return _failed(self._pointer, problem, ex)
+
+
+def set_up(tap: Tap, config: NetConfig) -> int:
+    """Give the host's end what the configuration says, and return its MTU."""
+    if config.host_mac is not None:
+        with tap.setting("host_mac", config.host_mac) as interface:
+            interface.mac = mac_bytes(config.host_mac)
+    if config.mtu is not None:
+        with tap.setting("mtu", config.mtu) as interface:
+            interface.mtu = config.mtu
+    if config.ip is not None and config.mask is not None:
+        with tap.setting("ip", f"{config.ip} with mask {config.mask}") as interface:
+            interface.set_address(config.ip, config.mask)
+    with tap.setting("tap", "up") as interface:
+        interface.bring_up()
+        return interface.mtu
+
+
+def mac_bytes(text: str) -> bytes:
+    """Return an address as the kernel has it."""
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def _failed(pointer: str, problem: str, ex: OSError) -> VmFailure:

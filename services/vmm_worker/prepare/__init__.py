@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``prepare-vm``: what needs root before a worker starts and after it ended."""
