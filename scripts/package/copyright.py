@@ -28,7 +28,7 @@ def licence(distribution: Distribution) -> str:
         if field in about:
             return str(about[field])
     classifiers = about.get_all("Classifier") or []
-    said = next(each for each in classifiers if "License ::" in each)
+    said: str = next(each for each in classifiers if "License ::" in each)
     return said.rpartition(" :: ")[2]
 
 
