@@ -21,6 +21,7 @@ _DOCUMENTS = "usr/share/doc/velum"
 _COPIES = {
     "etc/velum": (DEBIAN, "access.toml"),
     _UNITS: (SYSTEMD, "*.service *.socket *.slice *.target"),
+    f"{_UNITS}/velum-.service.d": (SYSTEMD, "velum-.service.d/*.conf"),
     "usr/lib/sysusers.d": (SYSTEMD, "sysusers.d/*.conf"),
     "usr/lib/tmpfiles.d": (SYSTEMD, "tmpfiles.d/*.conf"),
     "lib/udev/rules.d": (SYSTEMD, "udev/*.rules"),

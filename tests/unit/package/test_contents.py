@@ -82,9 +82,11 @@ def test_what_an_operator_may_edit_is_never_overwritten(root: Path) -> None:
 def test_every_unit_is_in_it(root: Path) -> None:
     folder = PROJECT / "deploy/systemd"
     suffixes = {".service", ".slice", ".socket", ".target"}
-    units = {path.name for path in folder.glob("*") if path.suffix in suffixes}
+    units = {path for path in folder.glob("*") if path.suffix in suffixes}
+    units.update(folder.glob("*.service.d/*.conf"))
     packed = root / "lib/systemd/system"
-    assert {path.name for path in packed.glob("*")} == units
+    found = {path.relative_to(packed) for path in files(packed)}
+    assert found == {path.relative_to(folder) for path in units}
     assert (root / "usr/lib/sysusers.d/velum.conf").is_file()
     assert (root / "usr/lib/tmpfiles.d/velum.conf").is_file()
 
