@@ -15,6 +15,7 @@ PROMISE = re.compile(
     r"^\| *(?P<name>[A-Z]+-\d+) *\|(?P<promise>.+)\|(?P<shown>[^|]+)\|$", re.MULTILINE
 )
 NAMED = re.compile(r"`((?:services|shared|native|tests|scripts)/[\w./-]+?\.\w+)(?::(\w+))?`")
+TEST = re.compile(r"`(tests/[\w./-]+\.py)(?:::(\w+))?`")
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)(?P<target>[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -70,6 +71,16 @@ def test_files_named_in_the_architecture_exist() -> None:
         assert (ROOT / path).is_file(), path
         if function:
             assert re.search(rf"\b{function}\b", (ROOT / path).read_text()), (path, function)
+
+
+@pytest.mark.parametrize("document", ["security.md", "threat-model.md"])
+def test_tests_named_for_reviewers_exist(document: str) -> None:
+    """What is said to stop an attack is shown by a test that is there."""
+    named = TEST.findall((ROOT / "docs" / document).read_text())
+    assert named
+    for path, function in named:
+        assert (ROOT / path).is_file(), path
+        assert not function or f"def {function}(" in (ROOT / path).read_text(), (path, function)
 
 
 def test_the_changelog_keeps_its_form() -> None:
