@@ -17,7 +17,9 @@ __all__ = ["WARNINGS", "ffibuilder"]
 HERE = Path(__file__).resolve().parent
 # Extension sources have to be named relative to the directory of setup.py.
 ROOT = HERE.parent.parent
-HEADERS = [HERE / "include" / name for name in ("kvm_shim.h", "kvm_shim_virtio.h")]
+HEADERS = [
+    HERE / "include" / name for name in ("kvm_shim.h", "kvm_shim_virtio.h", "kvm_shim_seccomp.h")
+]
 
 # For our own sources only: what cffi generates and Python.h would not pass (see setup.py).
 WARNINGS = [
@@ -72,12 +74,12 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "kvm_shim._native",
-    '#include "kvm_shim_virtio.h"',
+    '#include "kvm_shim_seccomp.h"\n#include "kvm_shim_virtio.h"',
     sources=relative(list((HERE / "src").glob("*.c"))),
     depends=relative([*HEADERS, *(HERE / "src").glob("*.h")]),
     include_dirs=relative([HEADERS[0].parent]),
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=["-O2", "-fvisibility=hidden", "-pthread", *sanitizer_flags()],
-    libraries=["uring"],
+    libraries=["seccomp", "uring"],
     extra_link_args=["-pthread", "-Wl,-z,relro,-z,now", *sanitizer_flags()],
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from kvm_shim import seccomp
 from kvm_shim._native import ffi, lib
 from kvm_shim.device import DebugPort, Device, Ged, Serial
 from kvm_shim.handle import Handle, checked
@@ -62,6 +63,8 @@ class Vm:
         result = ffi.new("kvmshim_vm **")
         checked(lib.kvmshim_vm_create, os.fsencode(device), result)
         self._handle = Handle(result[0])
+        if (filters := seccomp.entered()) is not None:
+            checked(lib.kvmshim_vm_confine, result[0], filters)
         self.event_fd: int = lib.kvmshim_vm_event_fd(result[0])
         """Readable while events are queued; closed with the VM."""
 

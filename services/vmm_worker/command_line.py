@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ from ipc_protocol.options_vm import DEVICES, MACHINE, VmOption, make_config
 from ipc_protocol.version import BUILD_VERSION
 from vmm_worker.event_file import EventTarget
 
-__all__ = ["Settings", "make_parser", "read"]
+__all__ = ["SeccompMode", "Settings", "make_parser", "read"]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SHUTDOWN_TIMEOUT: Final = 10.0
@@ -33,6 +34,17 @@ _DEVICES_HELP: Final = (
 _Value = TypeVar("_Value")
 
 
+class SeccompMode(StrEnum):
+    """What happens to a system call that the worker has no rule for."""
+
+    TRUE = "true"
+    """It ends the process."""
+    FALSE = "false"
+    """It is made: there are no rules."""
+    LOG = "log"
+    """It is made, and the kernel logs it."""
+
+
 class Settings(NamedTuple):
     """What the command line asks for."""
 
@@ -43,6 +55,7 @@ class Settings(NamedTuple):
     peers: frozenset[int]
     """The users who may connect besides root and the worker's own, by number."""
     kvm: str
+    seccomp: SeccompMode
     log_level: str
     shutdown_timeout: float
     """Seconds a guest has to power off by itself once the worker is told to stop."""
@@ -100,6 +113,7 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
         runtime_dir=runtime_dir,
         peers=frozenset(given.ipc_peer),
         kvm=given.kvm,
+        seccomp=SeccompMode(given.seccomp),
         log_level=given.log_level,
         shutdown_timeout=given.shutdown_timeout,
         exit_with_guest=given.kernel is not None and not given.no_shutdown,
@@ -161,6 +175,13 @@ def make_parser() -> argparse.ArgumentParser:
         _add(devices, option)
     host = parser.add_argument_group("the host")
     host.add_argument("--kvm", default="/dev/kvm", metavar="DEVICE", help="default: %(default)s")
+    host.add_argument(
+        "--seccomp",
+        choices=tuple(map(str, SeccompMode)),
+        default=str(SeccompMode.TRUE),
+        help="whether a system call that the worker has no rule for kills it, or is only logged "
+        "by the kernel (default: %(default)s)",
+    )
     host.add_argument(
         "--shutdown-timeout",
         type=_seconds,

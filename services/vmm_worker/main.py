@@ -16,6 +16,7 @@ from ipc_protocol.names import vm_of
 from ipc_protocol.server import Server
 from vmm_worker import command_line, log
 from vmm_worker.command_line import Settings
+from vmm_worker.confinement import confine
 from vmm_worker.control_loop import ControlLoop
 from vmm_worker.devices.terminal import OwnTerminal
 from vmm_worker.first_vm import FirstVm, Wish
@@ -90,6 +91,7 @@ def _serve(settings: Settings, wish: Wish | None, signals: Signals) -> int:
             exit_with_guest=settings.exit_with_guest,
         )
         _log.info("listening at %s", settings.ipc)
+        confine(settings.seccomp)
         first: FirstVm | None = None
         try:
             if wish is None:

@@ -26,6 +26,7 @@ PACKAGES = (
     "iproute2",
     "iputils-ping",
     "libasan8",  # the sanitizers' runtimes
+    "libseccomp2",
     "libubsan1",
     "liburing2",
     "openssh-client",

@@ -214,10 +214,10 @@ int block_uring_open(struct block_engine **engine, int fd, uint32_t depth, kvmsh
     return 0;
 }
 
-int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, const char *name,
-                       kvmshim_error *err)
+int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, const kvmshim_vm *vm,
+                       const char *name, kvmshim_error *err)
 {
-    FUZZ_CHECK(name[0]);
+    FUZZ_CHECK(vm && name[0]);
     return block_uring_open(engine, fd, depth, err);
 }
 

@@ -11,6 +11,8 @@
 #include "error.h"
 #include "harness.h"
 #include "io_thread.h"
+#include "kvm_shim_seccomp.h"
+#include "thread.h"
 
 enum { WATCHES = 4096, ROUNDS = 64 };
 
@@ -24,10 +26,18 @@ static _Thread_local struct {
 } watches[WATCHES];
 static _Thread_local uint32_t watch_count;
 
-int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *err)
+int io_thread_start(struct io_thread *thread, const kvmshim_vm *vm, unsigned int kind,
+                    const char *name, kvmshim_error *err)
 {
+    FUZZ_CHECK(vm && kind < KVMSHIM_THREAD_KINDS);
     FUZZ_CHECK(name[0] && strlen(name) < 16 && (!err || !thread->started));
     thread->started = thread->held = true;
+    return 0;
+}
+
+int thread_confine(const struct sock_fprog *filter)
+{
+    FUZZ_CHECK(!filter);
     return 0;
 }
 

@@ -60,7 +60,7 @@ struct block_engine {
 /* An engine for the thread that calls, on a file that stays open longer; `name` is what ps
  * shows of threads. */
 int block_uring_open(struct block_engine **engine, int fd, uint32_t depth, kvmshim_error *err);
-int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, const char *name,
-                       kvmshim_error *err);
+int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, const kvmshim_vm *vm,
+                       const char *name, kvmshim_error *err);
 
 #endif

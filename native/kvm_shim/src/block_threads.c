@@ -7,8 +7,6 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -16,8 +14,11 @@
 #include "block_engine.h"
 #include "error.h"
 #include "kvm_shim_virtio.h"
+#include "seccomp_filter.h"
+#include "thread.h"
 
 #define THREADS_MAX 8u
+#define STACK_SIZE (64 * 1024) /* they make one system call */
 
 struct io_list {
     struct block_io *first, **end;
@@ -205,26 +206,18 @@ static const struct block_engine_ops threads_ops = {
     .close = threads_close,
 };
 
-static int threads_spawn(struct block_threads *pool, uint32_t count, const char *name)
+int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, const kvmshim_vm *vm,
+                       const char *name, kvmshim_error *err)
 {
-    sigset_t all, old;
-    int rc = 0;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    while (rc == 0 && pool->count < count) {
-        rc = pthread_create(&pool->threads[pool->count], NULL, threads_main, pool);
-        if (rc == 0)
-            pthread_setname_np(pool->threads[pool->count++], name);
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return -rc;
-}
-
-int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, const char *name,
-                       kvmshim_error *err)
-{
+    const uint32_t count = depth < THREADS_MAX ? depth : THREADS_MAX;
     struct block_threads *pool = calloc(1, sizeof(*pool));
+    const struct thread_start start = {
+        .name = name,
+        .stack = STACK_SIZE,
+        .filter = seccomp_filter(vm, KVMSHIM_THREAD_DISK_POOL),
+        .run = threads_main,
+        .argument = pool,
+    };
     int rc;
 
     if (pool == NULL)
@@ -240,8 +233,11 @@ int block_threads_open(struct block_engine **engine, int fd, uint32_t depth, con
     pool->fd = fd;
     pool->engine.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     rc = pool->engine.event_fd < 0 ? -errno : 0;
-    if (rc == 0)
-        rc = threads_spawn(pool, depth < THREADS_MAX ? depth : THREADS_MAX, name);
+    while (rc == 0 && pool->count < count) {
+        rc = thread_create(&pool->threads[pool->count], &start);
+        if (rc == 0)
+            pool->count++;
+    }
     if (rc < 0) {
         threads_close(&pool->engine);
         return error_set(err, rc, "block threads: start them");

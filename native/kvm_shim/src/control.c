@@ -21,6 +21,7 @@
 #include "error.h"
 #include "event.h"
 #include "kvm.h"
+#include "seccomp_filter.h"
 #include "thread.h"
 #include "vm.h"
 
@@ -170,15 +171,20 @@ int control_require_stopped(kvmshim_vm *vm, kvmshim_error *err)
 static int start_thread(struct vcpu *vcpu)
 {
     char name[16];
+    const struct thread_start start = {
+        .name = name,
+        .stack = STACK_SIZE,
+        .filter = seccomp_filter(vcpu->vm, KVMSHIM_THREAD_VCPU),
+        .run = vcpu_thread,
+        .argument = vcpu,
+    };
     int ret;
 
-    ret = thread_create(&vcpu->thread, STACK_SIZE, vcpu_thread, vcpu);
-    if (ret < 0)
-        return ret;
-    vcpu->vm->control.threads++;
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-    pthread_setname_np(vcpu->thread, name);
-    return 0;
+    ret = thread_create(&vcpu->thread, &start);
+    if (ret == 0)
+        vcpu->vm->control.threads++;
+    return ret;
 }
 
 int kvmshim_vm_start(kvmshim_vm *vm, kvmshim_error *err)

@@ -9,13 +9,13 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "seccomp_filter.h"
 #include "thread.h"
 
 enum { BATCH = 16 };
@@ -123,10 +123,17 @@ static void io_thread_close(struct io_thread *thread)
 }
 
 /* A new thread has its creator's signal mask: the process's signals are none of its business. */
-int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *err)
+int io_thread_start(struct io_thread *thread, const kvmshim_vm *vm, unsigned int kind,
+                    const char *name, kvmshim_error *err)
 {
+    const struct thread_start start = {
+        .name = name,
+        .stack = STACK_SIZE,
+        .filter = seccomp_filter(vm, kind),
+        .run = io_thread_main,
+        .argument = thread,
+    };
     pthread_condattr_t attributes;
-    char shown[16];
     int rc;
 
     rc = io_thread_open(thread, err);
@@ -140,14 +147,12 @@ int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *e
     thread->stopping = false;
     thread->holding = true;
     atomic_store(&thread->attention, true);
-    rc = thread_create(&thread->thread, STACK_SIZE, io_thread_main, thread);
+    rc = thread_create(&thread->thread, &start);
     if (rc < 0) {
         io_thread_close(thread);
         return error_set(err, rc, "start a device's thread");
     }
     thread->started = true;
-    snprintf(shown, sizeof(shown), "%s", name);
-    pthread_setname_np(thread->thread, shown);
     /* Whoever comes next may rely on it being held. */
     return io_thread_hold(thread, UINT64_MAX);
 }

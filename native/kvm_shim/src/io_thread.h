@@ -38,8 +38,10 @@ struct io_thread {
     struct io_batch *batch;     /* the events fetched last, the thread's own */
 };
 
-/* Start the thread, held; `name` is what ps shows (15 characters). All signals are blocked. */
-int io_thread_start(struct io_thread *thread, const char *name, kvmshim_error *err);
+/* Start the thread, held, with the filter of its kind (KVMSHIM_THREAD_..., where _CONTROL is
+ * none); `name` is what ps shows (15 characters). All signals are blocked. */
+int io_thread_start(struct io_thread *thread, const kvmshim_vm *vm, unsigned int kind,
+                    const char *name, kvmshim_error *err);
 /* Stop and join; harmless on one that was never started (zeroed). */
 void io_thread_stop(struct io_thread *thread);
 

@@ -16,6 +16,7 @@
 
 #include "device.h"
 #include "error.h"
+#include "kvm_shim_seccomp.h"
 
 enum {
     AWAY_RETRY_MS = 100,    /* how often to look whether a terminal has come back */
@@ -412,7 +413,7 @@ int line_start(struct line *line, const struct line_ops *ops, kvmshim_vm *vm, co
         rc = error_set(err, -errno, "%s: create eventfd and timerfd", source);
         goto close_fds;
     }
-    rc = io_thread_start(&line->thread, thread_name, err);
+    rc = io_thread_start(&line->thread, vm, KVMSHIM_THREAD_LINE, thread_name, err);
     if (rc < 0)
         goto close_fds;
     rc = io_thread_watch(&line->thread, &line->kick_watch, line->kick, EPOLLIN, line_kicked, line,

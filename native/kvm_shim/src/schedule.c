@@ -46,8 +46,10 @@ static void *share_cookie(void *argument)
 static int one_for_all(const kvmshim_vm *vm)
 {
     struct sharing sharing = {.vm = vm};
+    const struct thread_start start = {
+        .name = "core-cookie", .stack = STACK_SIZE, .run = share_cookie, .argument = &sharing};
     pthread_t thread;
-    int ret = thread_create(&thread, STACK_SIZE, share_cookie, &sharing);
+    int ret = thread_create(&thread, &start);
 
     if (ret < 0)
         return ret;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "kvm_shim_seccomp.h"
 #include "virtio_balloon.h"
 
 enum {
@@ -258,7 +259,7 @@ int kvmshim_balloon_create(kvmshim_vm *vm, const kvmshim_place *place,
             goto fail;
         }
     }
-    rc = io_thread_start(&balloon->thread, "balloon", err);
+    rc = io_thread_start(&balloon->thread, vm, KVMSHIM_THREAD_BALLOON, "balloon", err);
     if (rc == 0)
         rc = virtio_create(&balloon->virtio, vm, place, &balloon_ops,
                            balloon_features(config), &initial, sizeof(initial), queue_sizes,

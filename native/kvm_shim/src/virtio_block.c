@@ -282,8 +282,9 @@ static void block_configure(struct virtio_block *block, uint16_t queue_size)
     };
 }
 
-static int block_create_queues(struct virtio_block *block, const kvmshim_block_config *config,
-                               const char *id, kvmshim_error *err)
+static int block_create_queues(struct virtio_block *block, const kvmshim_vm *vm,
+                               const kvmshim_block_config *config, const char *id,
+                               kvmshim_error *err)
 {
     block->queues = calloc(config->num_queues, sizeof(*block->queues));
     if (block->queues == NULL)
@@ -295,7 +296,7 @@ static int block_create_queues(struct virtio_block *block, const kvmshim_block_c
 
         snprintf(name, sizeof(name), "%.9s-q%u", id, block->queue_count++ % 1000u);
         queue->block = block;
-        rc = block_queue_create(queue, name, config->queue_size, config->engine, err);
+        rc = block_queue_create(queue, vm, name, config->queue_size, config->engine, err);
         if (rc < 0)
             return rc;
     }
@@ -329,13 +330,14 @@ static void block_report(struct virtio_block *block, const kvmshim_block_config 
 }
 
 /* All that can fail before the guest sees the device. */
-static int block_prepare(struct virtio_block *block, const kvmshim_place *place,
-                         const kvmshim_block_config *config, kvmshim_error *err)
+static int block_prepare(struct virtio_block *block, const kvmshim_vm *vm,
+                         const kvmshim_place *place, const kvmshim_block_config *config,
+                         kvmshim_error *err)
 {
     int rc = limiter_of(config->limiter, &block->limiter, err);
 
     if (rc == 0)
-        rc = block_create_queues(block, config, place->id, err);
+        rc = block_create_queues(block, vm, config, place->id, err);
     if (rc < 0)
         return rc;
     if (posix_memalign((void **)&block->zeroes, BLOCK_ZEROES_SIZE, BLOCK_ZEROES_SIZE) != 0)
@@ -365,7 +367,7 @@ int kvmshim_block_create(kvmshim_vm *vm, const kvmshim_place *place,
         free(block);
         return rc;
     }
-    rc = block_prepare(block, place, config, err);
+    rc = block_prepare(block, vm, place, config, err);
     for (uint16_t i = 0; i < config->num_queues; i++)
         sizes[i] = config->queue_size;
     if (rc == 0)

@@ -113,8 +113,8 @@ uint32_t block_request_written(const struct block_request *request);
 /* ---- virtio_block_queue.c --------------------------------------------------- */
 
 /* The thread, held, with its engine and all memory; harmless to undo half of it. */
-int block_queue_create(struct block_queue *queue, const char *name, uint16_t size, uint8_t engine,
-                       kvmshim_error *err);
+int block_queue_create(struct block_queue *queue, const kvmshim_vm *vm, const char *name,
+                       uint16_t size, uint8_t engine, kvmshim_error *err);
 void block_queue_destroy(struct block_queue *queue);
 /* Held; and after stop, which completes what is in flight, it is again. */
 int block_queue_start(struct block_queue *queue, struct virtqueue *ring, kvmshim_error *err);

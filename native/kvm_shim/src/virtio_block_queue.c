@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "seccomp_filter.h"
+#include "thread.h"
 #include "virtio_block.h"
 
 enum { ROUNDS_MAX = 64 }; /* then the thread looks whether it is to be held */
@@ -346,12 +348,13 @@ struct engine_opening {
     struct block_queue *queue;
     uint8_t kind;
     const char *name;
+    const kvmshim_vm *vm;
     uint32_t depth;
     kvmshim_error *err;
     int rc;
 };
 
-/* In the queue's own thread. */
+/* In the queue's own thread, which is confined once it has what it needs. */
 static void block_open_engine(void *opaque)
 {
     struct engine_opening *opening = opaque;
@@ -362,8 +365,13 @@ static void block_open_engine(void *opaque)
     if (opening->kind != KVMSHIM_BLOCK_THREADS)
         opening->rc = block_uring_open(&queue->engine, fd, opening->depth, opening->err);
     if (opening->rc < 0 && opening->kind != KVMSHIM_BLOCK_URING)
-        opening->rc = block_threads_open(&queue->engine, fd, opening->depth, opening->name,
-                                         opening->err);
+        opening->rc = block_threads_open(&queue->engine, fd, opening->depth, opening->vm,
+                                         opening->name, opening->err);
+    if (opening->rc < 0)
+        return;
+    opening->rc = thread_confine(seccomp_filter(opening->vm, KVMSHIM_THREAD_DISK));
+    if (opening->rc < 0)
+        error_set(opening->err, opening->rc, "disk: confine the thread of a queue");
 }
 
 static int block_queue_allocate(struct block_queue *queue, uint16_t size, kvmshim_error *err)
@@ -394,11 +402,11 @@ static int block_queue_allocate(struct block_queue *queue, uint16_t size, kvmshi
     return 0;
 }
 
-int block_queue_create(struct block_queue *queue, const char *name, uint16_t size, uint8_t engine,
-                       kvmshim_error *err)
+int block_queue_create(struct block_queue *queue, const kvmshim_vm *vm, const char *name,
+                       uint16_t size, uint8_t engine, kvmshim_error *err)
 {
     struct engine_opening opening = {
-        .queue = queue, .kind = engine, .name = name, .depth = size, .err = err};
+        .queue = queue, .kind = engine, .name = name, .vm = vm, .depth = size, .err = err};
     int rc;
 
     queue->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -406,7 +414,7 @@ int block_queue_create(struct block_queue *queue, const char *name, uint16_t siz
         return error_set(err, -errno, "disk: create a timerfd");
     rc = block_queue_allocate(queue, size, err);
     if (rc == 0)
-        rc = io_thread_start(&queue->thread, name, err);
+        rc = io_thread_start(&queue->thread, vm, KVMSHIM_THREAD_CONTROL, name, err);
     if (rc < 0)
         return rc;
     io_thread_call(&queue->thread, block_open_engine, &opening);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "kvm_shim_seccomp.h"
 
 enum {
     NET_CLASS = 0x020000, /* Ethernet controller */
@@ -311,7 +312,7 @@ static int check_config(const kvmshim_net_config *config, kvmshim_error *err)
 }
 
 /* Everything but the transport. What was made stays for net_free(). */
-static int net_build(struct net *net, const kvmshim_place *place,
+static int net_build(struct net *net, const kvmshim_vm *vm, const kvmshim_place *place,
                      const kvmshim_net_config *config, uint64_t *features, kvmshim_error *err)
 {
     struct limiter *rx = NULL, *tx = NULL;
@@ -336,7 +337,7 @@ static int net_build(struct net *net, const kvmshim_place *place,
             rc = net_vhost_init(pair, config->vhosts[i], features, err);
         snprintf(name, sizeof(name), "%.8s-%u", place->id, i);
         if (rc == 0 && (i == 0 || config->vhosts == NULL))
-            rc = io_thread_start(&pair->thread, name, err);
+            rc = io_thread_start(&pair->thread, vm, KVMSHIM_THREAD_NET, name, err);
     }
     return rc;
 }
@@ -360,7 +361,7 @@ int kvmshim_net_create(kvmshim_vm *vm, const kvmshim_place *place,
     net->vhost_error = -1;
     net->mtu = config->mtu;
     memcpy(net->mac, config->mac, ETH_ALEN);
-    rc = net_build(net, place, config, &features, err);
+    rc = net_build(net, vm, place, config, &features, err);
     if (rc < 0)
         goto fail;
     if (features & NET_GUEST_OFFLOADS)

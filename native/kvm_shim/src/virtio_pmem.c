@@ -18,6 +18,7 @@
 
 #include "error.h"
 #include "io_thread.h"
+#include "kvm_shim_seccomp.h"
 #include "memory.h"
 #include "virtio_device.h"
 
@@ -197,7 +198,7 @@ int kvmshim_pmem_create(kvmshim_vm *vm, const kvmshim_place *place,
             goto fail;
         }
     }
-    rc = io_thread_start(&pmem->thread, "pmem", err);
+    rc = io_thread_start(&pmem->thread, vm, KVMSHIM_THREAD_PMEM, "pmem", err);
     if (rc == 0)
         rc = memory_map_file(vm, config->gpa, config->size, config->fd, config->discard_writes,
                              err);

@@ -12,6 +12,7 @@
 
 #include "error.h"
 #include "io_thread.h"
+#include "kvm_shim_seccomp.h"
 #include "limiter.h"
 #include "virtio_device.h"
 
@@ -224,7 +225,7 @@ static const struct virtio_ops rng_ops = {
 };
 
 /* The threads and descriptors; what was made stays for rng_free(). */
-static int rng_open(struct virtio_rng *rng, int fd, kvmshim_error *err)
+static int rng_open(struct virtio_rng *rng, const kvmshim_vm *vm, int fd, kvmshim_error *err)
 {
     int rc;
 
@@ -236,7 +237,7 @@ static int rng_open(struct virtio_rng *rng, int fd, kvmshim_error *err)
         if (rng->fd < 0)
             return error_set(err, -errno, "virtio-rng: source");
     }
-    rc = io_thread_start(&rng->thread, "rng", err);
+    rc = io_thread_start(&rng->thread, vm, KVMSHIM_THREAD_RNG, "rng", err);
     if (rc < 0)
         return rc;
     return io_thread_watch(&rng->thread, &rng->timer, rng->timer_fd, EPOLLIN, rng_timer, rng,
@@ -255,7 +256,7 @@ int kvmshim_rng_create(kvmshim_vm *vm, const kvmshim_place *place, int fd,
     rng->fd = rng->timer_fd = -1;
     rc = limiter_of(limiter, &rng->limiter, err);
     if (rc == 0)
-        rc = rng_open(rng, fd, err);
+        rc = rng_open(rng, vm, fd, err);
     if (rc == 0)
         rc = virtio_create(&rng->virtio, vm, place, &rng_ops, 0, NULL, 0, queue_sizes, 1, err);
     if (rc < 0) {

@@ -16,6 +16,7 @@
 
 #include "error.h"
 #include "io_thread.h"
+#include "kvm_shim_seccomp.h"
 #include "virtio_device.h"
 #include "vsock_host.h"
 #include "vsock_mux.h"
@@ -434,7 +435,7 @@ int kvmshim_vsock_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t ci
         free(vsock);
         return rc;
     }
-    rc = io_thread_start(&vsock->thread, "vsock-io", err);
+    rc = io_thread_start(&vsock->thread, vm, KVMSHIM_THREAD_VSOCK, "vsock-io", err);
     if (rc == 0)
         rc = virtio_create(&vsock->virtio, vm, place, &vsock_ops, 0, &config, sizeof(config),
                            queue_sizes, QUEUES, err);

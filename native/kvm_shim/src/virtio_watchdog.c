@@ -15,6 +15,7 @@
 
 #include "error.h"
 #include "io_thread.h"
+#include "kvm_shim_seccomp.h"
 #include "virtio_device.h"
 
 enum { VIRTIO_ID_WATCHDOG = 35, QUEUE_SIZE = 8 };
@@ -223,7 +224,7 @@ int kvmshim_watchdog_create(kvmshim_vm *vm, const kvmshim_place *place, uint32_t
         rc = error_set(err, -errno, "%s: create timerfd", place->id);
         goto free_watchdog;
     }
-    rc = io_thread_start(&watchdog->thread, "watchdog-io", err);
+    rc = io_thread_start(&watchdog->thread, vm, KVMSHIM_THREAD_WATCHDOG, "watchdog-io", err);
     if (rc < 0)
         goto free_watchdog;
     rc = io_thread_watch(&watchdog->thread, &watchdog->timer_watch, watchdog->timer, EPOLLIN,

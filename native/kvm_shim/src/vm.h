@@ -12,6 +12,7 @@
 #include "event.h"
 #include "irq.h"
 #include "kvm_shim.h"
+#include "kvm_shim_seccomp.h"
 #include "memory.h"
 #include "vcpu.h"
 
@@ -32,6 +33,7 @@ struct kvmshim_vm {
     struct events events;
     struct run_control control;
     kvmshim_device *devices;
+    const kvmshim_seccomp *seccomp; /* for its threads; NULL: they are not confined */
     _Atomic uint32_t vcpu_count; /* published after the vCPU it covers */
     struct vcpu *vcpus[VCPUS_MAX];
 };

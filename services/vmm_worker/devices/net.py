@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -100,6 +99,6 @@ class Net(Backend):
 
 def draw_mac() -> str:
     """Draw an address of one station, administered locally (IEEE 802, 8.4)."""
-    drawn = bytearray(secrets.token_bytes(_MAC_BYTES))
+    drawn = bytearray(os.urandom(_MAC_BYTES))
     drawn[0] = drawn[0] & ~_MULTICAST | _LOCAL
     return drawn.hex(":")

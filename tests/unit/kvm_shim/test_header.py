@@ -40,7 +40,9 @@ def test_the_sources_define_what_the_header_declares():
     defined = set()
     for path in SOURCES:
         if path.suffix == ".c":
-            defined.update(re.findall(r"^[a-z]\w*[ *]+(kvmshim_\w+)\(", code(path), re.MULTILINE))
+            defined.update(
+                re.findall(r"^(?:const )?[a-z]\w*[ *]+(kvmshim_\w+)\(", code(path), re.MULTILINE)
+            )
     assert defined == declared()
 
 

@@ -27,7 +27,7 @@ def program(tmp_path_factory):
     sanitizer = ["-fsanitize=thread", "-Wno-tsan"]
     includes = [f"-I{SHIM / 'include'}", f"-I{SHIM / 'src'}", f"-I{FOLDER}"]
     sources = [*sorted(FOLDER.glob("*.c")), *core]
-    command = ["gcc", *flags, *sanitizer, *includes, "-o", binary, *sources, "-luring"]
+    command = ["gcc", *flags, *sanitizer, *includes, "-o", binary, *sources, "-lseccomp", "-luring"]
     subprocess.run(command, check=True, timeout=300)
     return binary
 
