@@ -35,10 +35,10 @@ def read_vm_file(path: Path) -> VmFile | None:
             f"the VM's file {path} cannot be read",
             causes=(ex.strerror or str(ex),),
         ) from ex
-    return parse_vm_file(text, path) if text.strip() else None
+    return parse_vm_file(text) if text.strip() else None
 
 
-def parse_vm_file(text: bytes, path: Path) -> VmFile:
+def parse_vm_file(text: bytes) -> VmFile:
     """Return the VM that a file's text describes.
 
     Raises:
@@ -47,7 +47,7 @@ def parse_vm_file(text: bytes, path: Path) -> VmFile:
     try:
         document = msgspec.json.decode(text)
     except msgspec.DecodeError as ex:
-        raise VmFailure(ErrorCode.INVALID_CONFIG, f"{path} is no JSON: {ex}") from ex
+        raise VmFailure(ErrorCode.INVALID_CONFIG, f"the VM's file is no JSON: {ex}") from ex
     if isinstance(document, dict):
         document.pop("$schema", None)  # What an editor goes by.
         if _keeps_console(document.get("host")):

@@ -55,11 +55,14 @@ def make_folder(folder: Path, user: int, vm_file: bytes) -> None:
 
 
 def give_back(folder: Path) -> None:
-    """Take the folder from a user whose number will be another's."""
+    """Take the folder from a user whose number will be another's; an empty one goes."""
     if folder.exists():
         os.chown(folder, 0, 0)
         folder.chmod(0o700)
         _clear(folder, 0, 0)
+        if next(os.scandir(folder), None) is None:
+            folder.rmdir()
+            return
         os.chown(folder, 0, _api_group())
         folder.chmod(_MODE)
 

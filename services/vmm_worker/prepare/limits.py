@@ -36,8 +36,10 @@ def set_limits(unit: str, file: VmFile | None) -> None:
     """
     if file is None and not (_SET / f"{unit}.d").exists():
         return
-    wanted = () if file is None else tuple(properties(file))
-    command = ("systemctl", "set-property", "--runtime", unit, *_NONE, *wanted)
+    wanted = () if file is None else properties(file)
+    # By name, in which order systemd expects its own files.
+    limits = sorted((*_NONE, *wanted), key=lambda each: each.partition("=")[0])
+    command = ("systemctl", "set-property", "--runtime", unit, *limits)
     done = subprocess.run(  # noqa: S603 - of a checked name and checked values
         command, stderr=subprocess.PIPE, text=True, check=False
     )

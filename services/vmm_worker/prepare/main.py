@@ -32,18 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name = check_name(options.name)
         folder = Path(RUNTIME_DIR, name)
-        path = _VM_FILES / f"{name}.json"
-        text = _text(path)
+        text = _text(_VM_FILES / f"{name}.json")
         if options.remove:
-            _remove(folder, path, text, ended_well=os.environ.get("SERVICE_RESULT") == "success")
+            _remove(folder, _parse(text), ended_well=os.environ.get("SERVICE_RESULT") == "success")
         else:
-            _prepare(name, folder, path, text)
+            _prepare(name, folder, text)
     except VmFailure as ex:
-        lines = [": ".join(("prepare-vm", ex.error.message, *ex.error.causes))]
-        lines += [f"  {field.pointer or '/'}: {field.message}" for field in ex.error.fields]
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
-        # As the worker has it: 2 is a wrong file, with which to start again will not help.
-        return 1 if ex.error.code is ErrorCode.HOST_RESOURCE else 2
+        sys.stderr.write(": ".join(("prepare-vm", ex.error.message, *ex.error.causes)) + "\n")
+        return 1
     return 0
 
 
@@ -60,12 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(name: str, folder: Path, path: Path, text: bytes) -> None:
-    file = _parse(path, text)
+def _prepare(name: str, folder: Path, text: bytes) -> None:
     user = _user()
     make_folder(folder, user, text)
-    from vmm_worker.prepare.limits import set_limits  # noqa: PLC0415 - as little as is needed
+    from vmm_worker.prepare.limits import set_limits  # noqa: PLC0415 - after the folder is there
 
+    file = _parse(text)
     set_limits(_UNIT.format(name=name), file)
     if file is not None and file.host.taps == "prepare":
         from vmm_worker.prepare.taps import make_taps  # noqa: PLC0415 - if there are any
@@ -73,11 +69,7 @@ def _prepare(name: str, folder: Path, path: Path, text: bytes) -> None:
         make_taps(file, user)
 
 
-def _remove(folder: Path, path: Path, text: bytes, *, ended_well: bool) -> None:
-    try:
-        file = _parse(path, text)
-    except VmFailure:
-        file = None  # It was said when the worker was to start.
+def _remove(folder: Path, file: VmFile | None, *, ended_well: bool) -> None:
     if file is not None and file.host.taps == "prepare":
         from vmm_worker.prepare.taps import remove_taps  # noqa: PLC0415 - if there are any
 
@@ -101,12 +93,16 @@ def _text(path: Path) -> bytes:
         ) from ex
 
 
-def _parse(path: Path, text: bytes) -> VmFile | None:
+def _parse(text: bytes) -> VmFile | None:
+    """Return the VM; none where the text is wrong, as the worker says so and is not restarted."""
     if not text.strip():
         return None
     from vmm_worker.vm_file import parse_vm_file  # noqa: PLC0415 - if there is one
 
-    return parse_vm_file(text, path)
+    try:
+        return parse_vm_file(text)
+    except VmFailure:
+        return None
 
 
 def _user() -> int:
