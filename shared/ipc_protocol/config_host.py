@@ -67,8 +67,16 @@ class VmFile(VmConfig, frozen=True, forbid_unknown_fields=True):
 
     @property
     def config(self) -> VmConfig:
-        """The VM by itself, as ``vm.create`` takes it."""
-        return VmConfig(**{name: getattr(self, name) for name in VmConfig.__struct_fields__})
+        """The VM by itself, as ``vm.create`` takes it.
+
+        Without the addresses of taps that have them already: a worker that may not set them may
+        not ask for them either.
+        """
+        fields = {name: getattr(self, name) for name in VmConfig.__struct_fields__}
+        if self.host.taps is TapMaker.PREPARE:
+            replace = msgspec.structs.replace
+            fields["net"] = tuple(replace(each, ip=None, mask=None) for each in self.net)
+        return VmConfig(**fields)
 
     @property
     def memory_max(self) -> int:
