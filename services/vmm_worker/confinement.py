@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from importlib import import_module
 from typing import Final
 
@@ -31,6 +32,8 @@ def confine(mode: SeccompMode) -> None:
     if mode is SeccompMode.FALSE:
         _log.warning("seccomp is off: the worker can make any system call")
         return
+    # What is imported later is not to be compiled into a new folder.
+    sys.dont_write_bytecode = True
     for name in _MACHINE_CODE:
         import_module(name)
     try:

@@ -53,7 +53,7 @@ class FirstVm(threading.Thread):
         self._config = wish.config
         self._done = done
         self._mark = ipc.with_name(MARK)
-        # Here, as the thread itself can open no file.
+        # Here, as the thread itself can open no file, and a confined process makes none.
         self._boots = wish.boot and (wish.boot_again or self._is_first())
         self.error: VmError | None = None
 

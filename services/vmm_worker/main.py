@@ -91,13 +91,12 @@ def _serve(settings: Settings, wish: Wish | None, signals: Signals) -> int:
             exit_with_guest=settings.exit_with_guest,
         )
         _log.info("listening at %s", settings.ipc)
+        first = None if wish is None else FirstVm(settings.ipc, wish, supervision.ready)
         confine(settings.seccomp)
-        first: FirstVm | None = None
         try:
-            if wish is None:
+            if first is None:
                 supervision.ready()
             else:
-                first = FirstVm(settings.ipc, wish, supervision.ready)
                 first.start()
             status = loop.run()
         finally:
