@@ -22,7 +22,12 @@ def blocks(document: Path, language: str) -> list[str]:
 
 
 def run(
-    commands: list[str], variables: Mapping[str, str], errors: Path, *, folder: Path | None = None
+    commands: list[str],
+    variables: Mapping[str, str],
+    errors: Path,
+    *,
+    folder: Path | None = None,
+    limit: float = 100.0,
 ) -> str:
     """Run blocks in one shell that stops at the first failure, and return its output.
 
@@ -31,6 +36,7 @@ def run(
         variables: More of its environment; its own programs are those of this Python's.
         errors: Where its standard error goes.
         folder: Where it runs. Nothing that it started outlives it.
+        limit: Seconds for all of them together.
     """
     # In the tier of sanitizers, their run-time library is for Python: curl hangs with it.
     script = "\n".join(['curl() { env --unset=LD_PRELOAD curl "$@"; }', *commands])
@@ -48,7 +54,7 @@ def run(
         ) as shell,
     ):
         try:
-            output, _ = shell.communicate(timeout=100)
+            output, _ = shell.communicate(timeout=limit)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)
