@@ -27,6 +27,13 @@ _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
 _REQUEST: Final = struct.Struct("=16sH22x")  # struct ifreq
 _TEMPLATE: Final = "vmtap%d"
+_WAYS_OUT: Final = {
+    errno.EPERM: "; run velum-vmm with CAP_NET_ADMIN, or prepare the interface with 'ip link' "
+    "and 'ip address'",
+    errno.EAFNOSUPPORT: ", as velum-vmm may use no internet socket; leave it out, and prepare the "
+    "interface with 'ip address'",
+}
+"""Of a setting that the process may not make."""
 
 
 class Tap:
@@ -69,12 +76,7 @@ class Tap:
             yield self.interface
         except OSError as ex:
             pointer = f"{self._pointer.rpartition('/')[0]}/{field}"
-            way_out = (
-                "; run velum-vmm with CAP_NET_ADMIN, or prepare the interface with 'ip link' "
-                "and 'ip address'"
-                if ex.errno == errno.EPERM
-                else ""
-            )
+            way_out = _WAYS_OUT.get(ex.errno or 0, "")
             message = f"cannot be set to {value} on {self.interface.name}{way_out}"
             raise _failed(pointer, f"{field} {message}", ex) from ex
 
