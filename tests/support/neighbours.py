@@ -26,6 +26,7 @@ _RUNTIME: Final = Path("/run/velum")
 _STATE: Final = Path("/var/lib/velum")
 _CONFIGURATIONS: Final = Path("/etc/velum/vms")
 _DISK_SIZE: Final = 1 << 20
+_PMEM_SIZE: Final = 2 << 20
 _TIMEOUT: Final = 300.0
 
 
@@ -54,7 +55,7 @@ class Neighbour:
 
 @contextlib.contextmanager
 def neighbour(name: str) -> Iterator[Neighbour]:
-    """Have systemd run a VM with a disk and a vsock, and leave nothing of it behind."""
+    """Have systemd run a VM with every kind of device, and leave nothing of it behind."""
     unit = f"velum-vmm@{name}.service"
     configuration = _CONFIGURATIONS / f"{name}.json"
     folder, vsock = _STATE / name, _RUNTIME / name / "vsock.sock"
@@ -65,11 +66,17 @@ def neighbour(name: str) -> Iterator[Neighbour]:
         shutil.copyfile(guests.build("count"), kernel)
         config = vm_config(
             kernel,
+            cpus={"boot_vcpus": 1, "max_vcpus": 1, "affinity": [{"vcpu": 0, "host_cpus": [0]}]},
             memory={"size": 16 << 20, "shared": True},
             disks=[{"path": make_file(folder / "disk.img", _DISK_SIZE)}],
+            pmem=[{"file": make_file(folder / "memory.img", _PMEM_SIZE)}],
+            net=[{"tap": f"{name[:8]}0", "ip": "192.168.231.1", "mask": "255.255.255.0"}],
+            balloon={"size": 0},
             vsock={"cid": 3, "socket": str(vsock)},
-            serial={"mode": "Null"},
-            console={"mode": "Off"},
+            serial={"mode": "Socket", "socket": str(_RUNTIME / name / "serial.sock")},
+            console={"mode": "Pty"},
+            watchdog=True,
+            host={"taps": "prepare"},
         )
         configuration.write_text(json.dumps(config))
         systemctl("start", unit)

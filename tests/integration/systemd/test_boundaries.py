@@ -90,7 +90,7 @@ Answers = dict[str, Answer]
 
 @pytest.fixture(scope="module")
 def vm() -> Iterator[Neighbour]:
-    """Give a running VM with a disk and a vsock, and a device in everybody's reach."""
+    """Give a running VM with every kind of device, and a device in everybody's reach."""
     os.mknod(DEVICE, stat.S_IFCHR, KMSG)
     try:
         DEVICE.chmod(0o666)
