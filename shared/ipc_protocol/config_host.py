@@ -52,10 +52,13 @@ class HostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     cpu_quota: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     """Percent of one CPU; 100 for each vCPU and 100 more when not given."""
     cpu_weight: Weight | None = None
+    """The VM's share where CPU time is short; 100 is everybody's."""
     io_weight: Weight | None = None
+    """The same of the disks' time."""
     io_read_bandwidth_max: Bandwidth | None = None
     """Bytes per second, by block device or by a file on it."""
     io_write_bandwidth_max: Bandwidth | None = None
+    """The same of what is written."""
     tasks_max: Annotated[int, Meta(ge=16, le=4_194_304)] | None = None
     """Threads."""
 

@@ -18,10 +18,11 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from ipc_protocol.config import VmConfig
+from ipc_protocol.config_host import VmFile
 from ipc_protocol.unsupported import UNSUPPORTED, Node, Unsupported
 from ipc_protocol.validation import PARSERS
 
-__all__ = ["NOT_SUPPORTED", "Schema", "components", "config_schema", "prose"]
+__all__ = ["NOT_SUPPORTED", "Schema", "components", "config_schema", "file_schema", "prose"]
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -42,17 +43,27 @@ _TYPES: Final[dict[type, str]] = {
 
 
 def config_schema() -> Schema:
-    """Return the schema of a configuration file, whole in one document.
+    """Return the schema of a configuration file, whole in one document."""
+    return _document(VmConfig, "The configuration of a Velum VM")
+
+
+def file_schema() -> Schema:
+    """Return the schema of a file that describes a VM of this host, whole in one document."""
+    return _document(VmFile, "A VM of this host, in /etc/velum/vms")
+
+
+def _document(kind: type[VmConfig], title: str) -> Schema:
+    """Describe a kind of file.
 
     Of what is not built it takes only what a VM can be created with, as an editor should.
     """
-    _, found = components([VmConfig], "#/$defs/{name}", strict=True)
-    root = found.pop(VmConfig.__name__)
+    _, found = components([kind], "#/$defs/{name}", strict=True)
+    root = found.pop(kind.__name__)
     link = {"type": "string", "description": "Where an editor finds this schema."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **root,
-        "title": "The configuration of a Velum VM",
+        "title": title,
         "properties": {"$schema": link, **root["properties"]},
         "$defs": found,
     }
@@ -71,9 +82,10 @@ def components(
     """
     types = list(types)
     lacking = {} if strict else {id(each): each.kind for each in _leaves(UNSUPPORTED)}
-    all_types = [*types, *lacking.values()] if VmConfig in types else types
+    whole = next((each for each in (VmConfig, VmFile) if each in types), None)
+    all_types = types if whole is None else [*types, *lacking.values()]
     roots, found = msgspec.json.schema_components(all_types, ref_template=ref_template)
-    requests = {cls.__name__ for cls in _classes(PARSERS)}
+    requests = {cls.__name__ for cls in _classes([*PARSERS, VmFile])}
     for cls in _classes(all_types):
         schema = found[cls.__name__]
         _describe(schema, cls)
@@ -87,9 +99,9 @@ def components(
             if not schema["required"]:
                 del schema["required"]
     described = [_field(root, request=False) for root in roots]
-    if VmConfig in types:
+    if whole is not None:
         kinds = dict(zip(lacking, described[len(types) :], strict=True))
-        _add_unsupported(found, found[VmConfig.__name__], UNSUPPORTED, kinds)
+        _add_unsupported(found, found[whole.__name__], UNSUPPORTED, kinds)
     return described[: len(types)], found
 
 

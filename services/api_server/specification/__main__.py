@@ -10,7 +10,7 @@ from api_server.specification.document import build
 from api_server.specification.downgrade import downgrade
 from api_server.specification.reference import render
 from api_server.specification.served import FOLDER
-from ipc_protocol.schema import Schema, config_schema
+from ipc_protocol.schema import Schema, config_schema, file_schema
 
 __all__ = ["documents", "main"]
 
@@ -27,6 +27,7 @@ def documents(root: Path) -> dict[Path, str]:
         FOLDER / "openapi-3.0.json": _encode(downgrade(document)),
         root / "docs" / "api.md": render(document),
         root / "docs" / "vm-config.schema.json": _encode(config_schema()),
+        root / "docs" / "vm-file.schema.json": _encode(file_schema()),
     }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import stat
@@ -60,7 +61,7 @@ def give_back(folder: Path) -> None:
         os.chown(folder, 0, 0)
         folder.chmod(0o700)
         _clear(folder, 0, 0)
-        if next(os.scandir(folder), None) is None:
+        with contextlib.suppress(OSError):
             folder.rmdir()
             return
         os.chown(folder, 0, _api_group())

@@ -18,6 +18,7 @@ def test_there_are_four():
     assert names == {
         "docs/api.md",
         "docs/vm-config.schema.json",
+        "docs/vm-file.schema.json",
         "services/api_server/specification/openapi.json",
         "services/api_server/specification/openapi-3.0.json",
     }
