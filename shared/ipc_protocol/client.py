@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
@@ -19,7 +20,7 @@ from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.jobs import JobInfo
 from ipc_protocol.messages import SIGNATURES, Operation
-from ipc_protocol.names import endpoint
+from ipc_protocol.names import endpoint, vm_of
 
 __all__ = ["MAX_CHANNELS", "Client"]
 
@@ -234,10 +235,12 @@ class Client:
         )
 
     def _unreachable(self, cause: OSError) -> VmFailure:
+        vm = vm_of(Path(self._path))
         message = (
             f"this user may not connect to the worker at {self._path}"
             if isinstance(cause, PermissionError)
-            else f"no worker listens at {self._path}: start it with velum-vmm --ipc {self._path}"
+            else f"no worker listens at {self._path}: start it with systemctl start "
+            f"velum-vmm@{vm}, or velum-vmm --ipc {self._path}"
         )
         return VmFailure(ErrorCode.VMM_UNAVAILABLE, message, causes=(f"connect: {cause.strerror}",))
 
