@@ -19,7 +19,7 @@ from typing import Any, Final
 from tests.support import boundary_probe
 from tests.support.neighbours import systemctl
 
-__all__ = ["Answer", "Attempt", "dropped_in", "probe_freely", "probe_unit"]
+__all__ = ["Answer", "Attempt", "probe_freely", "probe_unit"]
 
 Attempt = tuple[Any, ...]
 """The name of one of the probe's attempts, and its arguments."""
@@ -49,12 +49,18 @@ class Answer:
     """What it got, or what the system said to it."""
 
 
-def probe_unit(unit: str, attempts: Sequence[Attempt]) -> list[Answer]:
-    """Try from within the sandbox of a unit, in the place of its program."""
+def probe_unit(unit: str, attempts: Sequence[Attempt], addition: str = "") -> list[Answer]:
+    """Try from within the sandbox of a unit, in the place of its program.
+
+    Args:
+        unit: Whose sandbox.
+        attempts: What to try.
+        addition: The text of a drop-in that widens it.
+    """
     with _prepared(attempts) as (command, answers):
         instead = _INSTEAD.format(command=" ".join(command), answers=answers)
         systemctl("stop", unit)
-        with dropped_in(unit, instead):
+        with _dropped_in(unit, f"{addition}\n{instead}"):
             systemctl("start", unit)
             systemctl("stop", unit)
         return _read(answers)
@@ -69,7 +75,7 @@ def probe_freely(attempts: Sequence[Attempt]) -> list[Answer]:
 
 
 @contextlib.contextmanager
-def dropped_in(unit: str, text: str) -> Iterator[None]:
+def _dropped_in(unit: str, text: str) -> Iterator[None]:
     """Add to a unit for a while."""
     folder = Path("/run/systemd/system", f"{unit}.d")
     folder.mkdir(parents=True)

@@ -38,6 +38,7 @@ DEVICE: Final = Path("/usr/local/lib/velum-test-device")
 """A device that nobody is given, for everybody to open and where everybody sees it."""
 KMSG: Final = os.makedev(1, 11)
 
+OWN_TAPS: Final = Path("/usr/share/doc/velum/examples/own-taps.conf")
 CAP_NET_ADMIN: Final = 1 << 12
 
 CROSSINGS: Final[dict[str, Callable[[Neighbour], Attempt]]] = {
@@ -185,6 +186,18 @@ def test_each_worker_is_a_user_of_its_own_without_rights(vm: Neighbour, as_worke
     assert set(identity["capabilities"].values()) == {0}
     assert identity["no_new_privileges"]
     assert identity["filters"]
+
+
+def test_a_worker_that_makes_its_taps_has_one_right_and_no_other() -> None:
+    attempts = [("identity",), ("family", "AF_INET", "SOCK_DGRAM"), ("namespace",)]
+    try:
+        identity, internet, namespace = probe_unit(WORKER, attempts, OWN_TAPS.read_text())
+    finally:
+        forget("prober")
+    rights = identity.got["capabilities"]
+    assert {rights[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {CAP_NET_ADMIN}
+    assert internet.crossed, internet.got
+    assert not namespace.crossed
 
 
 def test_the_api_can_write_nothing_but_its_folder(as_api: Answers) -> None:
