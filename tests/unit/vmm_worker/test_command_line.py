@@ -180,6 +180,8 @@ def test_serial(text: str, mode: SerialMode, file: str | None, socket: str | Non
         (["--kernel", "/k", "--serial", "file"], "argument --serial: 'file' needs a value"),
         (["--shutdown-timeout", "-1"], "argument --shutdown-timeout: -1: expected seconds"),
         (["--shutdown-timeout", "nan"], "argument --shutdown-timeout: nan: expected seconds"),
+        (["--config", "/c", "--kernel", "/k"], "--config and --kernel are two VMs"),
+        (["--config", "/c", "--memory", "size=1G"], "--memory needs --kernel"),
         (["--ker", "/k"], "unrecognized arguments: --ker /k"),
         (["what"], "unrecognized arguments: what"),
     ],
@@ -219,6 +221,13 @@ def test_devices_that_there_is_one_of() -> None:
     assert given.vsock is not None
     assert given.balloon is not None
     assert (given.watchdog, given.pvpanic) == (True, True)
+
+
+def test_the_file_of_a_vm_is_not_read_yet() -> None:
+    settings = read(["--config", "/nowhere/vm.json"])
+    assert settings.file == Path("/nowhere/vm.json")
+    assert settings.config is None
+    assert not settings.exit_with_guest
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
