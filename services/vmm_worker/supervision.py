@@ -6,7 +6,6 @@ All but the first is told by the control loop, so that a loop that hangs is miss
 
 from __future__ import annotations
 
-import faulthandler
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -38,9 +37,6 @@ class Supervision:
         self._name = name
         self._patience = patience
         period = watchdog_seconds()
-        if period is not None:
-            # The signal that ends a worker which missed it tells the log what it was at.
-            faulthandler.enable()
         self._pause = None if period is None else period / _BEATS
         self.due: float | None = None if period is None else 0.0
         """When the next sign of life is due, in ``CLOCK_MONOTONIC``."""

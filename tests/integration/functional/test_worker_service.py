@@ -96,16 +96,7 @@ def test_the_control_loop_says_that_it_is_alive(manager: Notifications, tmp_path
         manager.wait_for("READY", "1")
         eventually(lambda: len(manager.values("WATCHDOG")) > 3, "signs of life")
         assert worker.info().state is VmState.RUNNING
-
-
-def test_the_log_of_a_worker_that_missed_its_watchdog_has_what_it_was_at(
-    manager: Notifications, tmp_path: Path
-) -> None:
-    given = described(tmp_path, "hello")
-    with serve(manager, tmp_path, *given, WATCHDOG_USEC=60_000_000) as worker:
-        manager.wait_for("READY", "1")
-        assert worker.stop(signal.SIGABRT) == -signal.SIGABRT
-        assert "control_loop.py" in worker.read_log()
+        assert worker.stop() == 0
 
 
 def test_the_guest_has_its_time_and_the_manager_is_asked_for_it(
