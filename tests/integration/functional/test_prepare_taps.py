@@ -29,7 +29,8 @@ net = [
     {"tap": "theirs"},
 ]
 cpus = {"boot_vcpus": 2, "max_vcpus": 2}
-file = parse_file({"payload": {"kernel": "/k"}, "cpus": cpus, "net": net, "host": {"taps": "prepare"}})
+host = {"taps": "prepare"}
+file = parse_file({"payload": {"kernel": "/k"}, "cpus": cpus, "net": net, "host": host})
 theirs = Tap("theirs", 1, "/net/2/tap")
 make_taps(file, USER)
 make_taps(file, USER)  # What is there is left as it is.
