@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from api_server.metrics.counters import DEVICE, QUEUE
 from api_server.metrics.own import ApiMetrics
 from api_server.metrics.workers import tell_workers
+from ipc_protocol.connections import Ended
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.jobs import JobState
 from ipc_protocol.messages import Operation, WorkerMetrics
@@ -49,7 +51,7 @@ def _worker() -> WorkerMetrics:
         process=ProcessMetrics(
             start_time=0.0, cpu_seconds=0.0, resident_bytes=0, open_descriptors=0, threads=0
         ),
-        ipc=IpcMetrics(refused=0, dropped=0, undelivered=0),
+        ipc=IpcMetrics(refused=0, dropped=0, undelivered=0, ended=asdict(Ended())),
         operations={
             Operation.VM_BOOT: OperationMetrics(latency=latency, errors={ErrorCode.INTERNAL: 0})
         },

@@ -94,8 +94,10 @@ class ControlLoop:
         }
         self._poller = zmq.Poller()
         self._monitor = monitor
-        for source in (server.socket, signals.fd, self._operations.done_fd, landlock.fd):
-            self._poller.register(source, zmq.POLLIN)
+        for socket in (server.socket, server.connections.socket):
+            self._poller.register(socket, zmq.POLLIN)
+        for descriptor in (signals.fd, self._operations.done_fd, landlock.fd):
+            self._poller.register(descriptor, zmq.POLLIN)
         self._events = EventOutlets(monitor, server, event_target, self._poller)
         self._watches = Watches(self._poller)
         self._reboot: tuple[float, GuestReboot] | None = None
@@ -122,6 +124,8 @@ class ControlLoop:
             if self._watches.events in ready:
                 self._take_events()
             self._take_descriptors(ready)
+            if self._server.connections.socket in ready:
+                self._server.connections.follow()
             if self._server.socket in ready:
                 self._take_requests()
             self._take_timers()
@@ -248,6 +252,7 @@ class ControlLoop:
         return worker_metrics(
             self._vmm.standing,
             ipc=self._server.counters,
+            connections=self._server.connections,
             times=self._times,
             jobs=self._jobs.by_state(),
         )

@@ -17,6 +17,9 @@ __all__ = ["RateLimit", "guest_logger", "log_for", "name_request", "set_up"]
 BURST: Final = 10
 PERIOD: Final = 60.0
 
+_OF_PEERS: Final = ("ipc_protocol.connections",)
+"""Loggers of what whoever connects can cause at will."""
+
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
@@ -39,6 +42,8 @@ def set_up(level: str) -> None:
             # The terminal may be in raw mode for a guest, where \n alone only goes down.
             handler.terminator = "\r\n"
     handler.addFilter(name_request)
+    for name in _OF_PEERS:
+        _limit(logging.getLogger(name))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -60,10 +65,7 @@ def guest_logger(name: str) -> logging.Logger:
     Args:
         name: The module that logs.
     """
-    logger = logging.getLogger(f"{name}.guest")
-    if not any(isinstance(one, RateLimit) for one in logger.filters):
-        logger.addFilter(RateLimit())
-    return logger
+    return _limit(logging.getLogger(f"{name}.guest"))
 
 
 class RateLimit(logging.Filter):
@@ -97,6 +99,12 @@ class RateLimit(logging.Filter):
             start, count = now, 0
         self._sites[site] = (start, count + 1)
         return count < self._burst
+
+
+def _limit(logger: logging.Logger) -> logging.Logger:
+    if not any(isinstance(one, RateLimit) for one in logger.filters):
+        logger.addFilter(RateLimit())
+    return logger
 
 
 class _JournalFormatter(logging.Formatter):

@@ -22,6 +22,7 @@ from vmm_worker.devices.terminal import OwnTerminal
 from vmm_worker.first_vm import FirstVm, Wish
 from vmm_worker.landlock import Landlock, landlocked_context
 from vmm_worker.monitor import Monitor
+from vmm_worker.process import allow_descriptors
 from vmm_worker.signals import Signals
 from vmm_worker.supervision import Supervision
 from vmm_worker.vmm import Vmm
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker and return its exit status."""
     settings = command_line.read(arguments)
     log.set_up(settings.log_level)
+    allow_descriptors()
     # The loop answers reads while the operations thread runs Python of its own; it must
     # not wait the default 5 ms for the interpreter each time.
     sys.setswitchinterval(_SWITCH_INTERVAL)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import asdict
 
+from ipc_protocol.connections import Connections
 from ipc_protocol.errors import ErrorCode
 from ipc_protocol.jobs import JobState
 from ipc_protocol.messages import Operation, WorkerMetrics
@@ -59,13 +61,24 @@ class OperationTimes:
 
 
 def worker_metrics(
-    standing: Standing, *, ipc: Counters, times: OperationTimes, jobs: dict[JobState, int]
+    standing: Standing,
+    *,
+    ipc: Counters,
+    connections: Connections,
+    times: OperationTimes,
+    jobs: dict[JobState, int],
 ) -> WorkerMetrics:
     """Put together what is measured in several places; it takes no longer than any read."""
     vm = standing.vm
     return WorkerMetrics(
         process=process_metrics(),
-        ipc=IpcMetrics(refused=ipc.refused, dropped=ipc.dropped, undelivered=ipc.undelivered),
+        ipc=IpcMetrics(
+            refused=ipc.refused,
+            dropped=ipc.dropped,
+            undelivered=ipc.undelivered,
+            connections=len(connections),
+            ended=asdict(connections.ended),
+        ),
         operations=times.report(),
         jobs=jobs,
         counters={} if vm is None else vm.counters(),

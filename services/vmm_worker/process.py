@@ -3,17 +3,28 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
 from typing import Final
 
 from ipc_protocol.metrics import ProcessMetrics
 
-__all__ = ["private_memory", "process_metrics"]
+__all__ = ["allow_descriptors", "private_memory", "process_metrics"]
 
 _STARTED: Final = time.time()
 """Close enough: this module is loaded while the process starts."""
 _KIB: Final = 1024
+
+
+def allow_descriptors() -> None:
+    """Raise the limit on descriptors as far as it goes.
+
+    Each connection of the guest's and each to this process has one; libzmq, when it has none for
+    another, ends the process.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def process_metrics() -> ProcessMetrics:

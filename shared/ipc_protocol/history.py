@@ -17,10 +17,12 @@ from msgspec.structs import fields
 from ipc_protocol.codec import to_plain
 from ipc_protocol.config import VmConfig
 from ipc_protocol.messages import VmmPing
+from ipc_protocol.metrics import IpcMetrics
 
 __all__ = ["NEW_MEMBERS", "NEW_VALUES", "previous_form"]
 
 NEW_MEMBERS: Final[Mapping[type, frozenset[str]]] = {
+    IpcMetrics: frozenset({"connections", "ended"}),
     VmConfig: frozenset({"landlock_enable", "landlock_rules"}),
     VmmPing: frozenset({"protocol"}),
 }

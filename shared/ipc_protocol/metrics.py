@@ -53,6 +53,10 @@ class IpcMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without an id to answer under."""
     undelivered: int
     """Replies whose peer was gone or did not read."""
+    connections: int = 0
+    """Those that stand."""
+    ended: dict[str, int] = {}
+    """Connections that were refused or ended, by reason."""
 
 
 class ProcessMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

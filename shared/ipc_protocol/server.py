@@ -15,6 +15,7 @@ import zmq
 
 from ipc_protocol import envelope
 from ipc_protocol.codec import MAX_MESSAGE
+from ipc_protocol.connections import OFFENCES, Connections
 from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
 from ipc_protocol.listener import SocketPath
@@ -36,8 +37,14 @@ _ROOT: Final = 0
 _LINGER_MS: Final = 500
 """How long ``close`` waits for the last replies to leave."""
 _MAX_CAUSES: Final = 16
+_HANDSHAKE_MS: Final = 10_000
+"""How long who connects may take to say what it is."""
+_FRAMES: Final = 256
+"""Frames read in one go of a message that should have one."""
 _BATCH: Final = 64
 """Messages refused in one ``receive`` before the loop gets to see its other events."""
+_BATCH_NS: Final = 5_000_000
+"""Nanoseconds after which it does too: some take much longer to refuse than others."""
 
 
 @dataclass(slots=True)
@@ -83,7 +90,7 @@ class Incoming:
 class Server:
     """Listens at a socket path that is its own while it lives.
 
-    All methods are for one thread, the one that polls ``socket``.
+    All methods are for one thread, the one that polls ``socket`` and ``connections.socket``.
 
     Args:
         path: Where it listens.
@@ -104,12 +111,15 @@ class Server:
     ) -> None:
         address = endpoint(path)
         self.counters = Counters()
+        self._skipping = False
         self._path = SocketPath(os.fspath(path))
         self._context: zmq.Context[zmq.Socket[bytes]] = context or zmq.Context()
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         """The ROUTER, for a poller: readable when ``receive`` may have something."""
+        self.connections = Connections(self.socket, os.fspath(path))
         try:
             self.socket.linger = _LINGER_MS
+            self.socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
             self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
             self.socket.setsockopt(zmq.RCVHWM, _REQUESTS_PER_PEER)
@@ -130,6 +140,7 @@ class Server:
 
     def close(self) -> None:
         """Stop listening, see the last replies off and give the path up."""
+        self.connections.close()
         self.socket.close()
         self._path.close()
         self._context.term()
@@ -141,14 +152,18 @@ class Server:
         has no id to answer under. A request whose caller has stopped waiting is not
         worth doing and is refused as well.
         """
+        self.connections.follow()
+        end_ns = time.monotonic_ns() + _BATCH_NS
         for _ in range(_BATCH):
             try:
-                peer, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                message = self._next()
             except zmq.Again:
                 return None
-            incoming = self._read(peer, frames)
+            incoming = None if message is None else self._read(*message)
             if incoming is not None:
                 return incoming
+            if time.monotonic_ns() >= end_ns:
+                return None
         return None
 
     def reply(self, incoming: Incoming, value: object = None) -> None:
@@ -161,16 +176,34 @@ class Server:
         reply = envelope.Reply(id=incoming.id, error=error, version=incoming.version)
         self._answer(incoming.peer, reply)
 
-    def _read(self, peer: bytes, frames: list[bytes]) -> Incoming | None:
-        if len(frames) != 1:
+    def _next(self) -> tuple[bytes, zmq.Frame] | None:
+        """Return a message and whose it is, or nothing for a part of one that is none."""
+        if not self._skipping:
+            peer = self.socket.recv(zmq.NOBLOCK, copy=False)
+            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            if not frame.more:
+                return peer.bytes, frame
             self.counters.dropped += 1
-            return None
+            self._blame(frame, "it has more than one frame")
+        # What is left of it can only be read, and of frames there is no end.
+        for _ in range(_FRAMES):
+            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            self._skipping = frame.more
+            if not frame.more:
+                return None
+        self._blame(frame, f"it has more than {_FRAMES} frames", weight=OFFENCES)
+        return None
+
+    def _read(self, peer: bytes, frame: zmq.Frame) -> Incoming | None:
         try:
-            request = envelope.decode_request(frames[0])
+            request = envelope.decode_request(frame.bytes)
         except envelope.EnvelopeFailure as ex:
             if ex.correlation is None:
                 self.counters.dropped += 1
+                self._blame(frame, ex.error.message)
                 return None
+            if ex.error.code is ErrorCode.MALFORMED_MESSAGE:
+                self._blame(frame, ex.error.message)
             self.counters.refused += 1
             refusal = envelope.Reply(id=ex.correlation, error=ex.error, version=ex.version)
             self._answer(peer, refusal)
@@ -191,6 +224,9 @@ class Server:
             self.fail(incoming, VmError(code=ErrorCode.VMM_TIMEOUT, message=message))
             return None
         return incoming
+
+    def _blame(self, frame: zmq.Frame, reason: str, *, weight: int = 1) -> None:
+        self.connections.blame(int(frame.get(zmq.SRCFD)), reason, weight=weight)
 
     def _answer(self, peer: bytes, reply: envelope.Reply) -> None:
         data = outcome(lambda: envelope.encode_reply(reply))

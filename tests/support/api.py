@@ -69,6 +69,7 @@ class Peer:
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self.server.socket, zmq.POLLIN)
+        poller.register(self.server.connections.socket, zmq.POLLIN)
         poller.register(self._stop_reading, zmq.POLLIN)
         while True:
             ready = dict(poller.poll())

@@ -94,6 +94,19 @@ def _tell_process(families: Families, vm: str, metrics: WorkerMetrics) -> None:
             {"vm": vm, "outcome": outcome},
             getattr(ipc, outcome),
         )
+    families.gauge(
+        "velum_worker_ipc_connections",
+        "Connections to the worker.",
+        labels,
+        ipc.connections,
+    )
+    for reason, count in ipc.ended.items():
+        families.counter(
+            "velum_worker_ipc_connections_ended",
+            "Connections that the worker refused or ended, by what was wrong with them.",
+            {"vm": vm, "reason": reason},
+            count,
+        )
 
 
 def _tell_operations(families: Families, vm: str, metrics: WorkerMetrics) -> None:

@@ -9,7 +9,6 @@ has no driver waits in the backlog. The servers that the guest connects to are a
 from __future__ import annotations
 
 import os
-import resource
 from typing import TYPE_CHECKING
 
 from ipc_protocol.errors import VmFailure
@@ -37,7 +36,6 @@ class Vsock(Backend):
         except VmFailure as ex:
             raise ex.at(field) from ex
         self._listener = self._place.detach()
-        _allow_descriptors()
 
     def attach(self, vm: Vm, place: Place) -> Device:
         """Make the device."""
@@ -50,9 +48,3 @@ class Vsock(Backend):
         os.close(self._listener)
         self._listener = -1
         self._place.close()
-
-
-def _allow_descriptors() -> None:
-    """Raise the limit as far as it goes: each connection has a descriptor."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -44,6 +44,7 @@ class Worker:
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self.server.socket, zmq.POLLIN)
+        poller.register(self.server.connections.socket, zmq.POLLIN)
         poller.register(self._stopped, zmq.POLLIN)
         with self.server:
             while self._stopped.fileno() not in dict(poller.poll()):

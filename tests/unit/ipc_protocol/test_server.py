@@ -16,7 +16,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc_protocol import codec, envelope
+from ipc_protocol import codec, connections, envelope
 from ipc_protocol.client import Client
 from ipc_protocol.envelope import Reply, Request
 from ipc_protocol.errors import ErrorCode, VmError, VmFailure
@@ -80,9 +80,10 @@ def peer(path: Path) -> Iterator[Peer]:
 def lasting(
     tmp_path_factory: pytest.TempPathFactory, worker_class: Any
 ) -> Iterator[tuple[Any, Peer]]:
-    """One worker and one peer for all examples of a property."""
+    """One worker, of much patience, and one peer for all examples of a property."""
     path = tmp_path_factory.mktemp("server") / "vm.ipc"
-    with worker_class(path) as worker:
+    with pytest.MonkeyPatch.context() as patch, worker_class(path) as worker:
+        patch.setattr(connections, "OFFENCES", 1 << 30)
         peer = Peer(path)
         yield worker, peer
         peer.close()
@@ -222,7 +223,10 @@ def test_a_peer_that_asks_and_never_reads_does_not_block(path: Path) -> None:
         peer.close()
 
 
-def test_a_flood_of_garbage_leaves_room_for_other_events(path: Path) -> None:
+def test_a_flood_of_garbage_leaves_room_for_other_events(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "OFFENCES", 1 << 30)
     with Server(path) as server:
         peer = Peer(path, SNDHWM=0)
         for _ in range(1000):

@@ -20,7 +20,9 @@ from ipc_protocol.metrics import (
 PROCESS = ProcessMetrics(
     start_time=1e9, cpu_seconds=2.5, resident_bytes=4096, open_descriptors=7, threads=3
 )
-IPC = IpcMetrics(refused=1, dropped=2, undelivered=3)
+IPC = IpcMetrics(
+    refused=1, dropped=2, undelivered=3, connections=4, ended={"stranger": 5, "foreign": 6}
+)
 
 
 def worker(counters=None, operations=None, jobs=None, **members):
@@ -62,6 +64,10 @@ def test_process_and_messages():
     assert samples[sample("velum_worker_resident_bytes", vm="a")] == 4096
     for outcome, count in (("refused", 1), ("dropped", 2), ("undelivered", 3)):
         key = sample("velum_worker_ipc_failures_total", vm="a", outcome=outcome)
+        assert samples[key] == count
+    assert samples[sample("velum_worker_ipc_connections", vm="a")] == 4
+    for reason, count in (("stranger", 5), ("foreign", 6)):
+        key = sample("velum_worker_ipc_connections_ended_total", vm="a", reason=reason)
         assert samples[key] == count
 
 
