@@ -31,7 +31,7 @@ MAX_OF_PROCESS: Final = 128
 """Two clients at the height of what they may have."""
 OFFENCES = 32
 """Messages that are none before who sent them is disconnected: no client of ours sends any."""
-_BAN_S: Final = 10.0
+_BAN_S: Final = 30.0
 """Seconds for which the connections of such a process are ended at once."""
 _BATCH: Final = 256
 """Events taken before the caller gets to see its others."""
@@ -67,7 +67,7 @@ class _Connection:
 
 
 class Connections:
-    """Watches over the connections of a ROUTER; made before it is bound.
+    """The connections of a ROUTER; made before it is bound.
 
     Args:
         router: The ROUTER.
@@ -76,20 +76,20 @@ class Connections:
 
     def __init__(self, router: zmq.Socket[bytes], path: str) -> None:
         self.ended = Ended()
-        self._path = path
         self._router = router
+        self._path = path
         self._standing: dict[int, _Connection] = {}
         """By libzmq's descriptor."""
         self._of_process: Counter[int] = Counter()
         self._banned: dict[int, float] = {}
         """Until when, by process."""
-        address = f"inproc://connections-{id(self)}"
-        router.monitor(address, _EVENTS)
+        monitor = f"inproc://connections-{id(self)}"
+        router.monitor(monitor, _EVENTS)
         self.socket: zmq.Socket[bytes] = router.context.socket(zmq.PAIR)
         """For a poller: readable when there is something to :meth:`follow`."""
         # Without a bound: libzmq's thread would wait for us, and at the end we for it.
         self.socket.rcvhwm = 0
-        self.socket.connect(address)
+        self.socket.connect(monitor)
 
     def __len__(self) -> int:
         return len(self._standing)
@@ -120,6 +120,14 @@ class Connections:
                 self.ended.stranger += 1
                 _log.warning("a connection was refused: its user is none of --ipc-peer")
 
+    def is_banned(self, frame: zmq.Frame) -> bool:
+        """Tell whether a message is of a process that is not heard at present."""
+        if not self._banned:
+            return False
+        # The last part is the process, those before it are its group, its user and "localhost".
+        pid = int(str(frame.get("Peer-Address")).rpartition(":")[2])
+        return self._banned.get(pid, 0.0) > time.monotonic()
+
     def blame(self, descriptor: int, reason: str, *, weight: int = 1) -> None:
         """Hold a message that is none against the connection that it came over.
 
@@ -135,9 +143,7 @@ class Connections:
         connection.offences += weight
         _log.warning("%s: a message was refused: %s", connection, reason)
         if before < OFFENCES <= connection.offences:
-            now = time.monotonic()
-            self._banned = {pid: end for pid, end in self._banned.items() if end > now}
-            self._banned[connection.pid] = now + _BAN_S
+            self._banned[connection.pid] = time.monotonic() + _BAN_S
             self._end_abusive(connection)
 
     def _accepted(self, descriptor: int) -> None:

@@ -43,6 +43,8 @@ _FRAMES: Final = 256
 """Frames read in one go of a message that should have one."""
 _BATCH: Final = 64
 """Messages refused in one ``receive`` before the loop gets to see its other events."""
+_OFFENCE_NS: Final = 10_000_000
+"""Nanoseconds of the loop's time that weigh as much as one message more."""
 _BATCH_NS: Final = 5_000_000
 """Nanoseconds after which it does too: some take much longer to refuse than others."""
 
@@ -159,7 +161,7 @@ class Server:
                 message = self._next()
             except zmq.Again:
                 return None
-            incoming = None if message is None else self._read(*message)
+            incoming = None if message is None else self._hear(*message)
             if incoming is not None:
                 return incoming
             if time.monotonic_ns() >= end_ns:
@@ -194,16 +196,24 @@ class Server:
         self._blame(frame, f"it has more than {_FRAMES} frames", weight=OFFENCES)
         return None
 
+    def _hear(self, peer: bytes, frame: zmq.Frame) -> Incoming | None:
+        """Read a message, unless it is of somebody whom it is not worth while to listen to."""
+        if self.connections.is_banned(frame):
+            self.counters.dropped += 1
+            return None
+        return self._read(peer, frame)
+
     def _read(self, peer: bytes, frame: zmq.Frame) -> Incoming | None:
+        began_ns = time.monotonic_ns()
         try:
             request = envelope.decode_request(frame.bytes)
         except envelope.EnvelopeFailure as ex:
             if ex.correlation is None:
                 self.counters.dropped += 1
-                self._blame(frame, ex.error.message)
+                self._blame(frame, ex.error.message, weight=_weight(began_ns))
                 return None
             if ex.error.code is ErrorCode.MALFORMED_MESSAGE:
-                self._blame(frame, ex.error.message)
+                self._blame(frame, ex.error.message, weight=_weight(began_ns))
             self.counters.refused += 1
             refusal = envelope.Reply(id=ex.correlation, error=ex.error, version=ex.version)
             self._answer(peer, refusal)
@@ -247,6 +257,11 @@ class Server:
             self.socket.get(zmq.EVENTS)
             return False
         return True
+
+
+def _weight(began_ns: int) -> int:
+    """Return for how many messages one counts that took until now to refuse."""
+    return 1 + (time.monotonic_ns() - began_ns) // _OFFENCE_NS
 
 
 def outcome(function: Callable[[], _T]) -> _T | VmError:
