@@ -30,6 +30,7 @@ static const kvmshim_seccomp_rule rules[] = {
          "malloc() opens more of an arena; never to code", .tests = {WITHOUT(2, PROT_EXEC)}),
     RULE(munmap, CONTROL | DISK, "guest RAM, rings, large allocations"),
     RULE(brk, CONTROL, "malloc()"),
+    RULE(mremap, CONTROL, "realloc(), of a message that is large", SEEN(RARELY)),
     RULE(madvise, CONTROL, "guest RAM's pages: prefault, huge pages, no KSM, no core dump"),
     RULE(madvise, EVERY & ~CONTROL,
          "a thread that ends gives its stack back; the balloon gives guest RAM back",

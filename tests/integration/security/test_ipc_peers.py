@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.processes import DEADLINE, start_worker
+from tests.support.processes import DEADLINE, Worker, start_worker
 from tests.support.users import connect_as, open_directory
 
 pytestmark = [
@@ -41,9 +41,15 @@ def _greeting(connection: socket.socket) -> bytes:
             return b""
 
 
+def open_to_all(worker: Worker) -> None:
+    """Let everybody at the socket's file: what is left is what the worker itself asks."""
+    worker.ipc.parent.chmod(0o755)
+    worker.ipc.chmod(0o666)
+
+
 def test_a_worker_accepts_whom_it_was_told_to(place: Path) -> None:
     with start_worker(place, "--ipc-peer", _API) as worker:
-        worker.ipc.chmod(0o666)
+        open_to_all(worker)
         assert _greeting(connect_as(worker.ipc, _API)).startswith(b"\xff")
         assert _greeting(connect_as(worker.ipc, _STRANGER)) == b""
         assert _greeting(connect_as(worker.ipc, 0)).startswith(b"\xff")
@@ -51,7 +57,7 @@ def test_a_worker_accepts_whom_it_was_told_to(place: Path) -> None:
 
 def test_a_worker_that_was_told_nothing_accepts_its_own_user_and_root(place: Path) -> None:
     with start_worker(place) as worker:
-        worker.ipc.chmod(0o666)
+        open_to_all(worker)
         # The group does not help: that a user may open the socket's file is not enough.
         assert _greeting(connect_as(worker.ipc, _STRANGER, gid=os.getegid())) == b""
         assert worker.call("vmm.ping").pid == worker.pid

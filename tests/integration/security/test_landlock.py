@@ -57,6 +57,10 @@ def boot(worker: Worker, config: dict[str, Any]) -> None:
     worker.wait_for(state=VmState.RUNNING)
 
 
+UNFILTERED = ("--seccomp", "false")
+"""For threads that are to make a system call which their filter would kill them for."""
+
+
 def opened(worker: Worker, flags: int, *paths: Path) -> dict[str, set[int]]:
     """Return how each thread fared that opened the files: errors by the thread's name."""
     fared: dict[str, set[int]] = {}
