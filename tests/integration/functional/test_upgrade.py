@@ -17,7 +17,9 @@ from tests.support.processes import Worker, eventually, start_worker, vm_config
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not is_known(), reason="needs a clone with the commits before this one"),
+    pytest.mark.skipif(
+        not is_known(), reason="needs git, and a clone with the commits before this one"
+    ),
 ]
 
 
