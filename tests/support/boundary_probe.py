@@ -177,6 +177,11 @@ def _identity() -> dict[str, Any]:
     }
 
 
+def _interface(name: str) -> int:
+    """Look a network interface up."""
+    return socket.if_nametoindex(name)
+
+
 def _writable() -> list[str]:
     """List the folders and files that can be written, the process's own in /proc aside."""
     return sorted(path for mount in _mounts_to_write() for path in _walk(mount))
@@ -226,7 +231,8 @@ ATTEMPTS: dict[str, Callable[..., Any]] = {
     for attempt in (
         *(_open, _list, _make, _connect, _family, _signal, _seen, _ptrace, _read_memory),
         *(_copy_memory, _open_descriptor, _take_descriptor, _namespace, _mount),
-        *(_write_and_execute, _set_user_id, _identity, _writable, _devices),
+        *(_write_and_execute, _set_user_id, _identity, _interface),
+        *(_writable, _devices),
     )
 }
 """What can be tried; each returns what it got, or raises ``OSError``."""

@@ -48,6 +48,7 @@ class Neighbour:
     sockets: Path
     """The folder of them."""
     vsock: Path
+    tap: str
     configuration: Path
     copy: Path
     """The worker's own, of the configuration."""
@@ -59,6 +60,7 @@ def neighbour(name: str) -> Iterator[Neighbour]:
     unit = f"velum-vmm@{name}.service"
     configuration = _CONFIGURATIONS / f"{name}.json"
     folder, vsock = _STATE / name, _RUNTIME / name / "vsock.sock"
+    tap = f"{name[:8]}0"
     kernel = _STATE / "images" / f"{name}.elf"
     folder.mkdir(parents=True)
     try:
@@ -70,12 +72,13 @@ def neighbour(name: str) -> Iterator[Neighbour]:
             memory={"size": 16 << 20, "shared": True},
             disks=[{"path": make_file(folder / "disk.img", _DISK_SIZE)}],
             pmem=[{"file": make_file(folder / "memory.img", _PMEM_SIZE)}],
-            net=[{"tap": f"{name[:8]}0", "ip": "192.168.231.1", "mask": "255.255.255.0"}],
+            net=[{"tap": tap, "ip": "192.168.231.1", "mask": "255.255.255.0"}],
             balloon={"size": 0},
             vsock={"cid": 3, "socket": str(vsock)},
             serial={"mode": "Socket", "socket": str(_RUNTIME / name / "serial.sock")},
             console={"mode": "Pty"},
             watchdog=True,
+            landlock_enable=True,
             host={"taps": "prepare"},
         )
         configuration.write_text(json.dumps(config))
@@ -92,6 +95,7 @@ def neighbour(name: str) -> Iterator[Neighbour]:
             disk=folder.resolve() / "disk.img",
             sockets=_RUNTIME / name,
             vsock=vsock,
+            tap=tap,
             configuration=configuration,
             copy=_RUNTIME / name / "vm.json",
         )

@@ -38,6 +38,7 @@ DEVICE: Final = Path("/usr/local/lib/velum-test-device")
 """A device that nobody is given, for everybody to open and where everybody sees it."""
 KMSG: Final = os.makedev(1, 11)
 
+SECURITY: Final = Path(__file__).parents[3] / "docs/security.md"
 OWN_TAPS: Final = Path("/usr/share/doc/velum/examples/own-taps.conf")
 CAP_NET_ADMIN: Final = 1 << 12
 
@@ -198,6 +199,22 @@ def test_a_worker_that_makes_its_taps_has_one_right_and_no_other() -> None:
     assert {rights[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {CAP_NET_ADMIN}
     assert internet.crossed, internet.got
     assert not namespace.crossed
+
+
+def test_a_worker_without_a_network_has_none(vm: Neighbour) -> None:
+    """As the document has it done."""
+    text = SECURITY.read_text().partition("\n## A VM without a network\n")[2]
+    addition = text.partition("```ini\n")[2].partition("```")[0]
+    attempts = [("interface", vm.tap), ("open", "/dev/kvm", "rw"), ("open", "/dev/net/tun", "rw")]
+    try:
+        interface, kvm, tun = probe_unit(WORKER, attempts, addition)
+    finally:
+        forget("prober")
+    assert not interface.crossed
+    assert kvm.crossed, kvm.got
+    assert not tun.crossed
+    (interface,) = probe_freely([("interface", vm.tap)])
+    assert interface.crossed, interface.got
 
 
 def test_the_api_can_write_nothing_but_its_folder(as_api: Answers) -> None:
