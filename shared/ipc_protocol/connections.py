@@ -48,7 +48,8 @@ class Ended:
     surplus: int = 0
     """More than there may be."""
     foreign: int = 0
-    """Over which came what is not ZeroMQ's protocol, or a message beyond the largest."""
+    """Over which came what is not ZeroMQ's protocol, or a message beyond the largest; less those
+    that libzmq had closed before anybody looked at them."""
     abusive: int = 0
     """Over which came too many messages that are none, or of a process that had done so."""
 
