@@ -79,7 +79,7 @@ def _serve(settings: Settings, wish: Wish | None, signals: Signals) -> int:
     ):
         monitor = Monitor()
         monitor.tell("vmm", "starting")
-        vmm = Vmm(kvm=settings.kvm, monitor=monitor, landlock=landlock)
+        vmm = Vmm(kvm=settings.kvm, monitor=monitor, landlock=landlock, expected=wish is not None)
         supervision = Supervision(vm_of(settings.ipc), settings.shutdown_timeout)
         loop = ControlLoop(
             server,

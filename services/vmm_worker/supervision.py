@@ -66,7 +66,8 @@ class Supervision:
             notify(**fields)
 
     def _describe(self, standing: Standing, *, stopping: bool) -> str:
-        parts = [f"{self._name}: {standing.state or 'no VM'}"]
+        nothing = "starting" if standing.expected else "no VM"
+        parts = [f"{self._name}: {standing.state or nothing}"]
         if standing.config is not None:
             stop = standing.last_stop
             if standing.vm is None and stop is not None:

@@ -76,12 +76,23 @@ _MESSAGES: Final[dict[ErrorCode, str]] = {
 }
 
 
-def check(operation: Operation, state: VmState | None) -> None:
+def check(operation: Operation, state: VmState | None, *, expected: bool = False) -> None:
     """Refuse an operation that the state does not allow.
 
+    Args:
+        operation: Which one.
+        state: The VM's.
+        expected: Whether the worker itself is about to create the VM that there is not yet.
+
     Raises:
-        VmFailure: With the code of the table's cell.
+        VmFailure: With the code of the table's cell; ``vmm_unavailable`` for what needs a VM
+            that is expected.
     """
     code = TABLE[state, operation]
+    if expected and code is _none:
+        raise VmFailure(
+            ErrorCode.VMM_UNAVAILABLE,
+            f"{operation}: the worker starts, and its VM is not there yet",
+        )
     if code is not None:
         raise VmFailure(code, f"{operation}: {_MESSAGES[code].format(state=state)}")

@@ -54,6 +54,8 @@ class Standing(NamedTuple):
     last_stop: GuestStop | None = None
     last_panic: GuestStop | None = None
     """Since the last boot."""
+    expected: bool = False
+    """Whether the worker starts and is about to create its VM."""
 
     @property
     def memory_actual_size(self) -> int:
@@ -83,9 +85,12 @@ class Vmm:
         kvm: The KVM device.
         monitor: Where events are told.
         landlock: What of the host may still be opened.
+        expected: Whether the worker begins with a VM.
     """
 
-    def __init__(self, *, kvm: str, monitor: Monitor, landlock: Landlock) -> None:
+    def __init__(
+        self, *, kvm: str, monitor: Monitor, landlock: Landlock, expected: bool = False
+    ) -> None:
         self._kvm = kvm
         self._landlock = landlock
         self._monitor = monitor
@@ -104,7 +109,7 @@ class Vmm:
             Operation.VM_POWER_BUTTON: self.press_power_button,
             Operation.VM_NMI: self._nmi,
         }
-        self.standing = Standing()
+        self.standing = Standing(expected=expected)
 
     def read(self, operation: Operation) -> object:
         """Perform an operation that changes nothing."""
@@ -126,7 +131,8 @@ class Vmm:
             received_ns: When it was asked for (CLOCK_MONOTONIC).
             progress: Where a long one tells its stages, and where it may be cancelled.
         """
-        transitions.check(operation, self.standing.state)
+        standing = self.standing
+        transitions.check(operation, standing.state, expected=standing.expected)
         if operation is Operation.VM_CREATE:
             self._create(body)
         elif operation is Operation.VM_BOOT:
@@ -251,7 +257,7 @@ class Vmm:
 
     def _info(self) -> VmInfo:
         standing = self.standing
-        transitions.check(Operation.VM_INFO, standing.state)
+        transitions.check(Operation.VM_INFO, standing.state, expected=standing.expected)
         config, state = standing.config, standing.state
         if config is None or state is None:
             raise RuntimeError("a VM without a configuration")
@@ -268,7 +274,7 @@ class Vmm:
 
     def _counters(self) -> VmCounters:
         standing = self.standing
-        transitions.check(Operation.VM_COUNTERS, standing.state)
+        transitions.check(Operation.VM_COUNTERS, standing.state, expected=standing.expected)
         return {} if standing.vm is None else standing.vm.counters()
 
     def _create(self, body: object) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from ipc_protocol.errors import VmFailure
+from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.messages import Operation, VmState
 from vmm_worker.transitions import STATES, TABLE, check
 
@@ -64,3 +64,13 @@ def test_cell(state: VmState | None, operation: Operation) -> None:
     assert caught.value.error.code == REFUSED[state][operation]
     assert caught.value.error.message.startswith(f"{operation}: ")
     assert "{" not in caught.value.error.message
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+def test_a_vm_that_is_expected_is_not_one_that_there_is_not(operation: Operation) -> None:
+    if operation in f"{ALWAYS} {ALLOWED[None]}".split():
+        check(operation, None, expected=True)
+        return
+    with pytest.raises(VmFailure) as caught:
+        check(operation, None, expected=True)
+    assert caught.value.error.code is ErrorCode.VMM_UNAVAILABLE
