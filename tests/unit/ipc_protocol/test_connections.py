@@ -163,6 +163,9 @@ def test_another_protocol_is_counted(worker: Any, path: Path) -> None:
 
 def test_a_message_beyond_all_bounds_is_counted(worker: Any, path: Path) -> None:
     with dealer(path) as say:
+        say(b"nonsense")
+        # It is known by then, as the other protocol's connection above.
+        eventually(lambda: worker.server.counters.dropped, "a message came")
         say(bytes(codec.MAX_MESSAGE + 1))
         eventually(lambda: worker.server.connections.ended.foreign, "it is counted")
 
