@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VmFailure as ex:
         sys.stderr.write(": ".join(("prepare-vm", ex.error.message, *ex.error.causes)) + "\n")
         return 1
+    except OSError as ex:
+        sys.stderr.write(f"prepare-vm: {ex}\n")
+        return 1
     return 0
 
 
