@@ -4,25 +4,17 @@
 from collections.abc import Iterator
 
 from api_server.specification.reference import default_of, meaning_of, type_of
-from ipc_protocol.config_host import HostConfig
-from ipc_protocol.schema import NOT_SUPPORTED, Schema, components, config_schema
+from ipc_protocol.schema import NOT_SUPPORTED, Schema, file_schema
 from scripts.package.manual.roff import bold, entry, paragraphs
 
-__all__ = ["config_fields", "host_fields"]
+__all__ = ["fields"]
 
 
-def config_fields() -> Iterator[str]:
-    """Describe every field of a VM, object by object."""
-    schema = config_schema()
+def fields() -> Iterator[str]:
+    """Describe every field that a VM's file may have, object by object."""
+    schema = file_schema()
     yield from _object("The whole", schema)
     for name, inner in schema["$defs"].items():
-        yield from _object(name, inner)
-
-
-def host_fields() -> Iterator[str]:
-    """Describe what a file on the host says beside."""
-    _, found = components([HostConfig], "#/$defs/{name}", strict=True)
-    for name, inner in found.items():
         yield from _object(name, inner)
 
 

@@ -10,7 +10,7 @@ import api_server.main
 from api_server.roles import Role
 from api_server.routes import ROUTES
 from ipc_protocol.version import VERSION
-from scripts.package.manual.fields import config_fields, host_fields
+from scripts.package.manual.fields import fields
 from scripts.package.manual.options import command_sections, common_options, options_of
 from scripts.package.manual.roff import bold, entry
 from scripts.package.places import DEBIAN, PROJECT, epoch
@@ -41,8 +41,7 @@ _GENERATED: Final[dict[str, Callable[[], Iterable[str]]]] = {
     "velumctl.options": lambda: common_options(cli),
     "velumctl.commands": lambda: command_sections(cli, SECTIONS),
     "velumctl.exits": _exit_codes,
-    "config.fields": config_fields,
-    "host.fields": host_fields,
+    "file.fields": fields,
     "access.roles": _roles,
 }
 """What stands for a line `@NAME@` of a page."""
