@@ -260,8 +260,9 @@ static enum block_step block_failed(struct block_request *request, int error)
     };
     const struct block_io *io = &request->io;
 
-    virtio_log(&request->queue->block->virtio, "%s at byte %" PRIu64 " failed: %s",
-               names[io->op], io->offset, strerrordesc_np(error));
+    virtio_log(&request->queue->block->virtio, "%s at byte %" PRIu64 " failed: %s%s",
+               names[io->op], io->offset, strerrordesc_np(error),
+               error == ENOSPC ? "; free space where the image is" : "");
     return block_answer(request, VIRTIO_BLK_S_IOERR);
 }
 
