@@ -36,6 +36,9 @@ TESTS_FAILED = 1
 
 TIER_LIMIT = 1800.0
 GROUP_LIMIT = 1800.0
+SYSTEMD_LIMIT = 3600.0
+SYSTEMD_TEST_LIMIT = 900
+"""For one test, on an emulated processor that others use as well."""
 
 
 @dataclass
@@ -266,9 +269,10 @@ def systemd() -> Outcome:
     build_guests()
     return pytest(
         "systemd",
-        *("-v", "tests/integration/systemd"),
+        *("-v", "-o", f"timeout={SYSTEMD_TEST_LIMIT}", "tests/integration/systemd"),
         environment={"VELUM_REQUIRE_SYSTEMD": "1", "VELUM_PACKAGE": str(built)},
         run=execute_on_systemd,
+        limit=SYSTEMD_LIMIT,
     )
 
 
