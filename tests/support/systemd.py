@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -18,7 +19,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -117,14 +117,17 @@ class Journal:
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
-        shown = output("journalctl", "--lines=0", "--show-cursor")
+        # An entry of nobody's to begin at: --after-cursor would leave out the unit's own first.
+        output("systemd-cat", "--identifier=velum-test", "echo", f"here begins a test's {unit}")
+        output("journalctl", "--sync")
+        shown = output("journalctl", "--lines=0", "--show-cursor", "--identifier=velum-test")
         self._cursor = shown.partition("cursor: ")[2].strip()
 
     def text(self) -> str:
         """Return all that is there."""
         output("journalctl", "--sync")
-        after = f"--after-cursor={self._cursor}"
-        return output("journalctl", "--quiet", "--output=cat", after, f"--unit={self.unit}")
+        begin = f"--cursor={self._cursor}"
+        return output("journalctl", "--quiet", "--output=cat", begin, f"--unit={self.unit}")
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until the pattern is found."""
@@ -183,11 +186,17 @@ class UnitVm:
 
     def remove(self) -> None:
         """Stop it and take away all that is there of it."""
+        self.switch_off()
         for verb in ("stop", "reset-failed"):
             systemctl(verb, self.unit, check=False)
         self.file.unlink(missing_ok=True)
         self.folder.unlink(missing_ok=True)
         shutil.rmtree(DISKS.with_name("private") / "velum" / self.name, ignore_errors=True)
+
+    def switch_off(self) -> None:
+        """Take the guest from its worker, which would give it time to power itself off."""
+        with contextlib.suppress(OSError, http.client.HTTPException):  # There may be no API.
+            self.request("PUT", "vm.delete")
 
     def start(self) -> None:
         """Start the unit; it is ready when this returns."""
@@ -254,7 +263,7 @@ class UnitVm:
             raise AssertionError(f"{ex}; {self.journal.text()}") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def undisturbed(*vms: UnitVm) -> Iterator[None]:
     """Expect the same workers and boots behind the context, and guests that go on."""
     before = [(vm.pid, vm.info().json["boots"]) for vm in vms]

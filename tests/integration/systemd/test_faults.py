@@ -103,6 +103,7 @@ def test_a_full_disk(vms: Callable[..., UnitVm]) -> None:
             assert vm.request("PUT", "vm.boot").status == 204
             vm.journal.wait_for(r"_disk0: write at byte \d+ failed: No space left.*free space")
             assert vm.request("GET", "vmm.ping").status == 200
+        vm.switch_off()
         systemctl("stop", vm.unit)
 
 

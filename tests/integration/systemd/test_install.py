@@ -21,8 +21,11 @@ from tests.support.systemd import (
     show,
     systemctl,
 )
+from tests.support.users import connect_as
 
 pytestmark = pytest.mark.systemd
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -33,10 +36,10 @@ def operator() -> Iterator[str]:
     output("userdel", "olga")
 
 
-def curl(operation: str, *, host: str = "localhost", user: str = "root") -> str:
+def curl(operation: str, *options: str, host: str = "localhost", user: str = "root") -> str:
     """Run curl as a user; return what it prints, and the status at the end."""
     command = ["curl", "--silent", "--show-error", "--write-out", "\n%{http_code}"]
-    command += ["--unix-socket", str(SOCKET), f"http://{host}/api/v1/{operation}"]
+    command += [*options, "--unix-socket", str(SOCKET), f"http://{host}/api/v1/{operation}"]
     return output("runuser", "-u", user, "--", *command, check=False)
 
 
@@ -63,7 +66,9 @@ def test_one_command_and_one_curl_make_a_vm(operator: str) -> None:
             return status == "200" and json.loads(body)["state"] == "Running"
 
         eventually(running, "the VM runs", timeout=LIMIT)
-        assert "ermission denied" in curl("vmm.ping", host="web-1", user="nobody")
+        with pytest.raises(ConnectionError, match="Permission denied"):
+            connect_as(SOCKET, NOBODY)
+        assert curl("vm.delete", "--request", "PUT", host="web-1").endswith("204")
     finally:
         systemctl("disable", "--now", "velum-vmm@web-1")
         file.unlink()
@@ -80,7 +85,7 @@ def test_the_status_says_what_the_vm_does(vms: Callable[..., UnitVm]) -> None:
     told('Status: "seen: Paused, 1 vCPU, 16 MiB, boot 1"')
     assert "listening at /run/velum/seen/vmm.ipc" in vm.journal.text()
     assert "count " not in vm.journal.text()
-    assert "velum-api" in show("velum-api.service", "StatusText")
+    assert "serving /run/velum/api.sock" in show("velum-api.service", "StatusText")
 
 
 def test_the_journal_has_the_serial_console_if_asked(vms: Callable[..., UnitVm]) -> None:

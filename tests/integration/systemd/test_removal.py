@@ -22,7 +22,9 @@ def apt(*words: str, **environment: str) -> str:
 def test_a_removal_ends_all_processes_and_keeps_what_is_the_operator_s(
     vms: Callable[..., UnitVm],
 ) -> None:
-    vm = vms("last", guest="count").running()
+    vm = vms("last", guest="button")
+    vm.start()
+    vm.wait_until(lambda: "button ready" in vm.said(), "the guest waits for its button")
     precious = vm.folder / "disk.raw"
     precious.write_bytes(b"precious")
     apt("remove", "velum")
@@ -39,7 +41,7 @@ def test_a_removal_ends_all_processes_and_keeps_what_is_the_operator_s(
     assert vm.file.exists()
 
     apt("install", os.environ["VELUM_PACKAGE"])
-    vm.running()
+    vm.start()
     apt("purge", "velum", VELUM_PURGE_DATA="yes")
     assert processes() == []
     assert not CONFIGS.exists()

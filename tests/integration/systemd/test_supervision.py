@@ -101,6 +101,7 @@ def test_a_vm_stays_down_after_a_crash_if_it_is_to(vms: Callable[..., UnitVm]) -
     vm.wait_until(lambda: vm.info().status != 503, "the worker answers")
     vm.journal.wait_for(r"not booted")
     assert vm.info().status != 200 or vm.info().json["state"] != "Running"
+    vm.switch_off()
     systemctl("restart", vm.unit)
     vm.wait_for("Running")
 
