@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.names import RUNTIME_DIR, check_name
+from vmm_worker.prepare.ends import explain
 from vmm_worker.prepare.folder import give_back, make_folder, remove_folder
 
 if TYPE_CHECKING:
@@ -32,9 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name = check_name(options.name)
         folder = Path(RUNTIME_DIR, name)
-        text = _text(_VM_FILES / f"{name}.json")
+        path = _VM_FILES / f"{name}.json"
+        text = _text(path)
         if options.remove:
-            _remove(folder, _parse(text), ended_well=os.environ.get("SERVICE_RESULT") == "success")
+            result = os.environ.get("SERVICE_RESULT", "")
+            if line := explain(result, name, path):
+                sys.stderr.write(f"{line}\n")
+            _remove(folder, _parse(text), ended_well=result == "success")
         else:
             _prepare(name, folder, text)
     except VmFailure as ex:

@@ -90,13 +90,13 @@ def test_a_full_disk(vms: Callable[..., UnitVm]) -> None:
     other = vms("other", guest="count").running()
     vm = vms("cramped")
     place = Path("/var/lib/private/velum/cramped/disk")
-    with mounted(place, "256k"):
+    with mounted(place, "64k"):
         image = place / "disk.raw"
         with image.open("wb") as file:
             file.truncate(2 << 20)
         image.chmod(0o666)
         vm.start()
-        vm.guest, vm.cmdline = "disk", "rounds=1"
+        vm.guest, vm.cmdline = "disk", "rounds=200"
         vm.parts = {"disks": [{"path": str(vm.folder / "disk/disk.raw")}]}
         with undisturbed(other):
             assert vm.request("PUT", "vm.create", vm.config()).status == 204
