@@ -12,7 +12,7 @@ import pytest
 from tests.support.systemd import UnitVm, systemctl
 
 FIRST: Final = ("test_install",)
-LAST: Final = ("test_shutdown", "test_removal")
+LAST: Final = ("test_shutdown", "test_removal", "test_deployment_page")
 """The machine is new before the first, and of little use behind the last."""
 
 
