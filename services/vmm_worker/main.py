@@ -158,6 +158,7 @@ def _make_folder(path: Path, mode: int) -> None:
 
 def _complain(error: VmError) -> None:
     """Say on stderr why the worker cannot go on: one line, and one for each field."""
-    lines = [": ".join(("velum-vmm", error.message, *error.causes))]
+    causes = (each for each in error.causes if each not in error.message)
+    lines = [": ".join(("velum-vmm", error.message, *causes))]
     lines += [f"  {field.pointer or '/'}: {field.message}" for field in error.fields]
     sys.stderr.write("".join(f"{line}\n" for line in lines))

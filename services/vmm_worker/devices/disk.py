@@ -114,7 +114,10 @@ class Disk(Backend):
             reason = getattr(ex, "strerror", None) or str(ex)
             match getattr(ex, "errno", None):
                 case errno.EACCES | errno.EPERM | errno.EROFS if not config.readonly:
-                    reason += "; what the guest is only to read needs readonly"
+                    reason += (
+                        f" for user {os.geteuid()}, whom the worker runs as; what the guest is only "
+                        "to read needs readonly"
+                    )
                 case errno.EINVAL if config.direct:
                     reason += "; its file system may not know direct I/O: turn direct off"
             raise self._failure(reason) from ex

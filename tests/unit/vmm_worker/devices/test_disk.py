@@ -144,6 +144,7 @@ def test_a_directory_is_none_either(tmp_path: Path) -> None:
 def test_the_way_out_is_named(image: Path) -> None:
     with mock.patch.object(os, "open", side_effect=PermissionError(13, "Permission denied")):
         assert "needs readonly" in failure(image).error.message
+        assert f"user {os.geteuid()}" in failure(image).error.message
         assert "readonly" not in failure(image, readonly=True).error.message
     with mock.patch.object(os, "open", side_effect=OSError(22, "Invalid argument")):
         assert "turn direct off" in failure(image, direct=True).error.message
