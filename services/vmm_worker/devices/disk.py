@@ -115,7 +115,7 @@ class Disk(Backend):
             match getattr(ex, "errno", None):
                 case errno.EACCES | errno.EPERM | errno.EROFS if not config.readonly:
                     reason += (
-                        f" for user {os.geteuid()}, whom the worker runs as; what the guest is only "
+                        f" for user {os.geteuid()}, who is the worker's; what the guest is only "
                         "to read needs readonly"
                     )
                 case errno.EINVAL if config.direct:
