@@ -80,7 +80,8 @@ class Server(BaseApplication):
         self._listeners: dict[str, int] = {}
         """By path, the descriptor."""
         with ExitStack() as sockets:
-            for each in (*places, *metrics):
+            # The first comes last: who finds it there finds all others.
+            for each in reversed((*places, *metrics)):
                 fd = each.fd
                 if fd is None:
                     listening = _listen(each)
@@ -127,6 +128,10 @@ class Server(BaseApplication):
         """Serve; returns only by ``SystemExit``."""
         ApiArbiter(self, self._sockets.close).run()
 
+    @property
+    def _paths(self) -> str:
+        return " and ".join(reversed(self._listeners))
+
     def load(self) -> Any:
         """Build the application, once and before the fork."""
         api = create_app(self._services)
@@ -141,13 +146,13 @@ class Server(BaseApplication):
         return application
 
     def _when_ready(self, _arbiter: object) -> None:
-        _log.info("listening on %s", " and ".join(self._listeners))
+        _log.info("listening on %s", self._paths)
 
     def _pre_fork(self, _arbiter: object, worker: ApiWorker) -> None:
         worker.lifeline = self._lifeline
         worker.client_timeout = self._client_timeout
         worker.metrics_paths = self._metrics_paths
-        worker.listening = " and ".join(self._listeners)
+        worker.listening = self._paths
         worker.metrics = self._services.metrics
         worker.streams = self._services.streams
         # Objects from before the fork stay on shared pages if no collection touches them.

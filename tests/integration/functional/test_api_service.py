@@ -16,7 +16,7 @@ import pytest
 from ipc_protocol.messages import Operation
 from ipc_protocol.names import ipc_path
 from tests.support.api import ApiProcess, Peer
-from tests.support.http import UnixHTTP
+from tests.support.http import UnixHTTP, wait_for_socket
 from tests.support.manager import Notifications, listening
 from tests.support.processes import DEADLINE, eventually
 from tests.support.waiting import wait_until
@@ -117,7 +117,7 @@ def test_sockets_of_the_manager_are_served_and_left_as_they_are(tmp_path, peer):
 def test_its_own_socket_goes_and_the_managers_stays(tmp_path, sockets):
     own = tmp_path / "own.sock"
     with ApiProcess(tmp_path, "--metrics-socket", own, sockets=sockets) as api:
-        eventually(own.exists, "it listens")
+        wait_for_socket(own)
         with UnixHTTP(own) as http:
             assert http.get("/metrics").status == 200
         assert api.stop() == 0
