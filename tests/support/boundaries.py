@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support import boundary_probe
-from tests.support.neighbours import systemctl
+from tests.support.systemd import LIMIT, drop_in, systemctl
 
 __all__ = ["Answer", "Attempt", "probe_freely", "probe_unit"]
 
@@ -27,7 +27,7 @@ Attempt = tuple[Any, ...]
 _PLACE: Final = Path("/usr/local/lib/velum-boundaries")
 """Where every sandbox lets its service read, and none lets it write."""
 _PYTHON: Final = ("/usr/bin/python3", "-IS")
-_TIMEOUT: Final = 300.0
+_NAME: Final = "zz-probe"
 
 _INSTEAD: Final = """\
 [Service]
@@ -60,9 +60,12 @@ def probe_unit(unit: str, attempts: Sequence[Attempt], addition: str = "") -> li
     with _prepared(attempts) as (command, answers):
         instead = _INSTEAD.format(command=" ".join(command), answers=answers)
         systemctl("stop", unit)
-        with _dropped_in(unit, f"{addition}\n{instead}"):
+        drop_in(unit, _NAME, f"{addition}\n{instead}")
+        try:
             systemctl("start", unit)
             systemctl("stop", unit)
+        finally:
+            drop_in(unit, _NAME, None)
         return _read(answers)
 
 
@@ -70,22 +73,8 @@ def probe_freely(attempts: Sequence[Attempt]) -> list[Answer]:
     """Try as this process's user and in no sandbox, which shows what there is to cross."""
     with _prepared(attempts) as (command, answers):
         with answers.open("wb") as output:
-            subprocess.run(command, stdout=output, check=True, timeout=_TIMEOUT)
+            subprocess.run(command, stdout=output, check=True, timeout=LIMIT)
         return _read(answers)
-
-
-@contextlib.contextmanager
-def _dropped_in(unit: str, text: str) -> Iterator[None]:
-    """Add to a unit for a while."""
-    folder = Path("/run/systemd/system", f"{unit}.d")
-    folder.mkdir(parents=True)
-    try:
-        folder.joinpath("zz-test.conf").write_text(text)
-        systemctl("daemon-reload")
-        yield
-    finally:
-        shutil.rmtree(folder)
-        systemctl("daemon-reload")
 
 
 @contextlib.contextmanager
