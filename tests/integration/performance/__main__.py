@@ -11,19 +11,30 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.guests.debian import debian, debian_files
 from tests.guests.linux import linux_guest
-from tests.integration.performance import api, boots, density, devices, exits, logins, report
+from tests.integration.performance import (
+    api,
+    boots,
+    density,
+    devices,
+    exits,
+    logins,
+    report,
+    units,
+)
 from tests.integration.performance.beside import Comparisons
 from tests.integration.performance.measure import Results, environment, has_fast_kvm
 from tests.integration.performance.peers import load_program
 from tests.integration.performance.processes import ROOT
+from tests.run import execute_on_systemd, package
 from tests.support.guests import build, names
 
-_PARTS = ("exits", "api", "boots", "density", "devices", "debian")
+_PARTS = ("exits", "api", "boots", "density", "units", "devices", "debian")
 
 
 def _arguments() -> argparse.Namespace:
@@ -61,6 +72,8 @@ def _measure_here(options: argparse.Namespace) -> dict[str, Any]:
         api.measure(results, runs, payload)
     if "density" in parts:
         density.measure(results, runs)
+    if "units" in parts and units.installed():
+        units.measure(results, runs)
     if "devices" in parts and fast:
         devices.measure(beside_qemu, linux_guest(), options.pairs, options.rows)
     if "debian" in parts and fast:
@@ -79,16 +92,43 @@ def _measure_in_testbed(options: argparse.Namespace) -> list[dict[str, Any]]:
     load_program()
     for name in names():
         build(name)
-    output = ROOT / "build/bench-testbed.json"
-    output.parent.mkdir(exist_ok=True)
-    output.unlink(missing_ok=True)
     testbed = [sys.executable, "-m", "tests.testbed", "run", "--retries", "1"]
-    command = [sys.executable, "-m", "tests.integration.performance", "--here"]
-    command += ["--runs", str(options.runs), "--pairs", str(options.pairs)]
-    command += ["--output", str(output), "--parts", *options.parts, "--rows", *options.rows]
     limit = ["--time-limit", str(options.time_limit)]
     given = [f"--env={name}={value}" for name, value in debian_files().items()]
+    output = _output("testbed")
+    command = _command(options, output, options.parts)
     subprocess.run([*testbed, *limit, *given, "--", *command], check=True, cwd=ROOT)
+    return _reports(output)
+
+
+def _measure_on_systemd(options: argparse.Namespace) -> list[dict[str, Any]]:
+    built = package()
+    if built is None:
+        raise RuntimeError("the package does not build")
+    output = _output("systemd")
+    command = _command(options, output, ["units"])
+    environment = {"VELUM_PACKAGE": str(built)}
+    status, _ = execute_on_systemd(command, environment, options.time_limit)
+    if status:
+        raise RuntimeError(f"the units' benchmarks ended with status {status}")
+    return _reports(output)
+
+
+def _output(place: str) -> Path:
+    """Return where the benchmarks of another machine leave what they found."""
+    output = ROOT / f"build/bench-{place}.json"
+    output.parent.mkdir(exist_ok=True)
+    output.unlink(missing_ok=True)
+    return output
+
+
+def _command(options: argparse.Namespace, output: Path, parts: Sequence[str]) -> list[str]:
+    command = [sys.executable, "-m", "tests.integration.performance", "--here"]
+    command += ["--runs", str(options.runs), "--pairs", str(options.pairs)]
+    return [*command, "--output", str(output), "--parts", *parts, "--rows", *options.rows]
+
+
+def _reports(output: Path) -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = json.loads(output.read_text())
     return reports
 
@@ -99,8 +139,9 @@ def main() -> int:
     reports = [_measure_here(options)]
     print(report.render(reports[0]), flush=True)
     if not options.here and not has_fast_kvm():
-        in_testbed = _measure_in_testbed(options)
-        reports += in_testbed
+        reports += _measure_in_testbed(options)
+    if not options.here and "units" in options.parts:
+        reports += _measure_on_systemd(options)
     report.write(options.output, reports)
     print(f"written to {options.output}")
     return 0

@@ -26,16 +26,31 @@ from tests.integration.performance.measure import Results, wait_until
 from tests.integration.performance.processes import pss_kib, running
 from tests.support.guests import build
 
-__all__ = ["measure"]
+__all__ = [
+    "CHECK_EVERY",
+    "FEW",
+    "MANY",
+    "PSS_AIM",
+    "RAM",
+    "SOME",
+    "START_AIM",
+    "TIMEOUT",
+    "ask",
+    "measure",
+]
 
+START_AIM = 300
+"""Milliseconds."""
+PSS_AIM = 25
+"""MiB."""
 _MEMORY_MIB = 16
-_RAM = _MEMORY_MIB << 20
-_FEW = 4
+RAM = _MEMORY_MIB << 20
+FEW = 4
 """VMs that bring in what all of them share."""
-_SOME = 20
-_MANY = 50
-_TIMEOUT = 300.0
-_CHECK_EVERY = 0.002
+SOME = 20
+MANY = 50
+TIMEOUT = 300.0
+CHECK_EVERY = 0.002
 
 
 class _Peer(NamedTuple):
@@ -63,7 +78,8 @@ def _velum(folder: Path, name: str, guest: bool) -> list[str]:
     return command
 
 
-def _ask(folder: Path, name: str, operation: Operation) -> object:
+def ask(folder: Path, name: str, operation: Operation) -> object:
+    """Return what a worker answers, or ``None`` while it does not."""
     path = ipc_path(folder, name)
     if not path.exists():
         return None
@@ -73,11 +89,11 @@ def _ask(folder: Path, name: str, operation: Operation) -> object:
 
 
 def _velum_answers(folder: Path, name: str) -> bool:
-    return _ask(folder, name, Operation.VMM_PING) is not None
+    return ask(folder, name, Operation.VMM_PING) is not None
 
 
 def _velum_runs(folder: Path, name: str) -> bool:
-    return getattr(_ask(folder, name, Operation.VM_INFO), "state", None) is VmState.RUNNING
+    return getattr(ask(folder, name, Operation.VM_INFO), "state", None) is VmState.RUNNING
 
 
 def _qemu(folder: Path, name: str, guest: bool) -> list[str]:
@@ -94,7 +110,7 @@ def _qemu(folder: Path, name: str, guest: bool) -> list[str]:
 def _qmp(folder: Path, name: str, *commands: str) -> dict[str, object]:
     """Return the answer to the last command, or the greeting if there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT)
+        connection.settimeout(TIMEOUT)
         connection.connect(f"{folder}/{name}.qmp")
         with connection.makefile("rw") as stream:
             answer: dict[str, object] = json.loads(stream.readline())
@@ -142,10 +158,10 @@ def _start(results: Results, peer: _Peer) -> None:
         command = peer.command(folder, "a", False)
         started = time.monotonic()
         with running(command) as process:
-            wait_until(lambda: peer.answers(folder, "a"), peer.name, interval=_CHECK_EVERY)
+            wait_until(lambda: peer.answers(folder, "a"), peer.name, interval=CHECK_EVERY)
             seconds = time.monotonic() - started
             busy = _cpu_ns(process.pid) / 1e6
-    aim = 300 if peer.name == "velum" else None
+    aim = START_AIM if peer.name == "velum" else None
     results.add(f"process start to first answer, {peer.name}", "ms", seconds * 1e3, aim=aim)
     results.add(f"CPU time of that, {peer.name}", "ms", busy)
 
@@ -162,17 +178,17 @@ def _memory(results: Results, peer: _Peer) -> None:
                 stack.callback(processes[-1].kill)
             for number in range(count):
                 _wait_for_guest(folder, f"vm-{number}")
-            return sum(pss_kib(process.pid, _RAM) for process in processes)
+            return sum(pss_kib(process.pid, RAM) for process in processes)
 
-        few = grow(_FEW)
-        each = (grow(_SOME) - few) / (_SOME - _FEW) / 1024
-    aim = 25 if peer.name == "velum" else None
+        few = grow(FEW)
+        each = (grow(SOME) - few) / (SOME - FEW) / 1024
+    aim = PSS_AIM if peer.name == "velum" else None
     results.add(f"PSS of one VM more, beyond guest RAM, {peer.name}", "MiB", each, aim=aim)
 
 
 def _many(results: Results, peer: _Peer) -> None:
     """Measure how soon many VMs run that are started at the same time."""
-    names = [f"vm-{number}" for number in range(_MANY)]
+    names = [f"vm-{number}" for number in range(MANY)]
     with _folder() as folder, contextlib.ExitStack() as stack:
         started = time.monotonic()
         for name in names:
@@ -184,7 +200,7 @@ def _many(results: Results, peer: _Peer) -> None:
         missing = [name for name in names if not peer.runs(folder, name)]
         if missing:
             raise RuntimeError(f"{peer.name}: {missing} do not run")
-    results.add(f"{_MANY} VMs at once, {peer.name}", "VMs/s", _MANY / seconds)
+    results.add(f"{MANY} VMs at once, {peer.name}", "VMs/s", MANY / seconds)
 
 
 def _wait_for_guest(folder: Path, name: str) -> None:
@@ -193,7 +209,7 @@ def _wait_for_guest(folder: Path, name: str) -> None:
     wait_until(
         lambda: output.exists() and b"ready" in output.read_bytes(),
         f"the guest {name} is ready",
-        timeout=_TIMEOUT,
+        timeout=TIMEOUT,
         interval=0.005,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
@@ -81,9 +82,8 @@ def has_fast_kvm() -> bool:
 def environment() -> dict[str, Any]:
     """Describe the machine."""
     modules = {path.name for path in Path("/sys/module").glob("kvm*")} - {"kvm"}
-    qemu = subprocess.run(
-        ["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False
-    )
+    qemu = shutil.which("qemu-system-x86_64")
+    version = "" if qemu is None else subprocess.check_output([qemu, "--version"], text=True)
     return {
         "cpu": _cpu()[0],
         "cpus": os.cpu_count(),
@@ -93,5 +93,5 @@ def environment() -> dict[str, Any]:
         "emulated": "TCG" in _cpu()[0],
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "python": platform.python_version(),
-        "qemu": qemu.stdout.partition("\n")[0],
+        "qemu": version.partition("\n")[0],
     }
