@@ -16,14 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ipc_protocol.client import Client
 from ipc_protocol.errors import VmFailure
 from ipc_protocol.messages import Operation, VmState
 from ipc_protocol.names import ipc_path
 from tests.integration.performance.measure import Results, wait_until
-from tests.integration.performance.processes import pss_kib, running
+from tests.integration.performance.processes import pss_kib, running, thread_seconds
 from tests.support.guests import build
 
 __all__ = [
@@ -146,72 +146,89 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _cpu_ns(pid: int) -> int:
-    """Return the CPU time that the threads of a process have had, finer than in ticks."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
-
-
 def _start(results: Results, peer: _Peer) -> None:
     """Measure from the start of the process to its first answer."""
     with _folder() as folder:
         command = peer.command(folder, "a", False)
         started = time.monotonic()
-        with running(command) as process:
+        with running(command, own_session=True) as process:
             wait_until(lambda: peer.answers(folder, "a"), peer.name, interval=CHECK_EVERY)
             seconds = time.monotonic() - started
-            busy = _cpu_ns(process.pid) / 1e6
+            busy = thread_seconds(process.pid) * 1e3
     aim = START_AIM if peer.name == "velum" else None
     results.add(f"process start to first answer, {peer.name}", "ms", seconds * 1e3, aim=aim)
     results.add(f"CPU time of that, {peer.name}", "ms", busy)
 
 
+class _Crowd:
+    """VMs of one monitor, more and more of them.
+
+    Args:
+        peer: The monitor.
+    """
+
+    def __init__(self, peer: _Peer) -> None:
+        self._peer = peer
+        self._stack = contextlib.ExitStack()
+        self._folder = self._stack.enter_context(_folder())
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+        self._stack.close()
+
+    def grow(self, count: int) -> None:
+        """Start what is missing at once, and wait until every guest has said its word."""
+        names = [f"vm-{number}" for number in range(len(self.processes), count)]
+        for name in names:
+            command = self._peer.command(self._folder, name, True)
+            process = self._stack.enter_context(running(command, own_session=True))
+            self.processes.append(process)
+        for name in names:
+            self._wait_for_guest(name)
+        missing = [name for name in names if not self._peer.runs(self._folder, name)]
+        if missing:
+            raise RuntimeError(f"{self._peer.name}: {missing} do not run")
+
+    def pss_kib(self) -> int:
+        """Return what all of them occupy, guest RAM aside."""
+        return sum(pss_kib(process.pid, RAM) for process in self.processes)
+
+    def _wait_for_guest(self, name: str) -> None:
+        # It costs the monitors nothing to be asked for its word.
+        output = self._folder / f"{name}.serial"
+        wait_until(
+            lambda: output.exists() and b"ready" in output.read_bytes(),
+            f"the guest {name} is ready",
+            timeout=TIMEOUT,
+            interval=0.005,
+        )
+
+
 def _memory(results: Results, peer: _Peer) -> None:
     """Measure what each VM more costs, once all that is shared is there."""
-    with _folder() as folder, contextlib.ExitStack() as stack:
-        processes: list[subprocess.Popen[bytes]] = []
-
-        def grow(count: int) -> int:
-            for number in range(len(processes), count):
-                name = f"vm-{number}"
-                processes.append(stack.enter_context(running(peer.command(folder, name, True))))
-                stack.callback(processes[-1].kill)
-            for number in range(count):
-                _wait_for_guest(folder, f"vm-{number}")
-            return sum(pss_kib(process.pid, RAM) for process in processes)
-
-        few = grow(FEW)
-        each = (grow(SOME) - few) / (SOME - FEW) / 1024
+    with _Crowd(peer) as crowd:
+        crowd.grow(FEW)
+        few = crowd.pss_kib()
+        crowd.grow(SOME)
+        each = (crowd.pss_kib() - few) / (SOME - FEW) / 1024
     aim = PSS_AIM if peer.name == "velum" else None
     results.add(f"PSS of one VM more, beyond guest RAM, {peer.name}", "MiB", each, aim=aim)
 
 
 def _many(results: Results, peer: _Peer) -> None:
     """Measure how soon many VMs run that are started at the same time."""
-    names = [f"vm-{number}" for number in range(MANY)]
-    with _folder() as folder, contextlib.ExitStack() as stack:
+    with _Crowd(peer) as crowd:
         started = time.monotonic()
-        for name in names:
-            process = stack.enter_context(running(peer.command(folder, name, True)))
-            stack.callback(process.kill)
-        for name in names:
-            _wait_for_guest(folder, name)
+        crowd.grow(MANY)
         seconds = time.monotonic() - started
-        missing = [name for name in names if not peer.runs(folder, name)]
-        if missing:
-            raise RuntimeError(f"{peer.name}: {missing} do not run")
+        busy = sum(thread_seconds(process.pid) for process in crowd.processes) / MANY
     results.add(f"{MANY} VMs at once, {peer.name}", "VMs/s", MANY / seconds)
-
-
-def _wait_for_guest(folder: Path, name: str) -> None:
-    """Wait for the guest's own word: it costs the monitors nothing to be asked for it."""
-    output = folder / f"{name}.serial"
-    wait_until(
-        lambda: output.exists() and b"ready" in output.read_bytes(),
-        f"the guest {name} is ready",
-        timeout=TIMEOUT,
-        interval=0.005,
-    )
+    results.add(f"CPU time of each, {peer.name}", "ms", busy * 1e3)
 
 
 def measure(results: Results, runs: int) -> None:

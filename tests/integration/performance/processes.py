@@ -26,6 +26,7 @@ __all__ = [
     "python_environment",
     "running",
     "service",
+    "thread_seconds",
 ]
 
 ROOT = Path(__file__).parents[3]
@@ -60,11 +61,22 @@ def python_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], *, stdout: int = subprocess.DEVNULL
+    command: list[str], *, stdout: int = subprocess.DEVNULL, own_session: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process for as long as the context lasts."""
+    """Run a process for as long as the context lasts.
+
+    Args:
+        command: What to run.
+        stdout: Where its output goes.
+        own_session: Whether to have it in a session of its own, as a service is: the scheduler
+            shares the processors out among sessions first.
+    """
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=stdout, env=python_environment()
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        env=python_environment(),
+        start_new_session=own_session,
     ) as process:
         try:
             yield process
@@ -103,6 +115,12 @@ def descendants(pid: int) -> Iterator[int]:
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
             yield from descendants(int(child))
+
+
+def thread_seconds(pid: int) -> float:
+    """Return the CPU time that the threads of a process have had, finer than in ticks."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
