@@ -44,13 +44,12 @@ class UnitHost:
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self.start_api()
-            # For the folders of their users.
-            systemctl("start", *(vm.unit for vm in self._vms.values()))
             for vm in self._vms.values():
+                vm.start()
                 _make_disk(vm.folder)
             for name in self._configured:
                 self._vms[name].file.write_text(json.dumps(self.config(name)))
-            systemctl("restart", *(self._vms[name].unit for name in self._configured))
+                systemctl("restart", self._vms[name].unit)
             undo.pop_all()
         return self
 
