@@ -11,8 +11,8 @@ __all__ = ["explain"]
 _MEANINGS: Final = {
     "oom-kill": "out of memory: the guest's RAM and its monitor need more than the limit; raise "
     "host.memory_max in {path}, or lower memory.size",
-    "watchdog": "the worker hung and was ended by the watchdog; where it hung is in its log, and "
-    "a host that is short of CPU or I/O can be the reason",
+    "watchdog": "the worker hung and was ended by the watchdog; a host that is short of CPU or "
+    "of I/O can be the reason",
     "timeout": "the worker took longer to start or to stop than its unit allows",
     "resources": "the host could not start the worker: see above what it lacks",
 }
