@@ -130,6 +130,8 @@ class ControlLoop:
                 self._take_requests()
             self._take_timers()
             self._events.serve(ready)
+        # The last turn may have been the one that decided it.
+        self._supervision.tell(self._vmm.standing, stopping=True)
         return self._status
 
     def close(self) -> bool:
