@@ -15,8 +15,9 @@ from api_server.hosts import vm_name
 from ipc_protocol.client import Client
 from ipc_protocol.context import NO_CONTEXT, Context
 from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.listener import lock_path
 from ipc_protocol.messages import Operation
-from ipc_protocol.names import IPC_FILE, ipc_path, is_name, vm_of
+from ipc_protocol.names import ipc_path, is_name, vm_of
 
 __all__ = ["Observe", "Peers"]
 
@@ -61,7 +62,7 @@ class Peers:
         """Return the socket of the worker for a host.
 
         The default VM's is always known, and so are those that sockets are pinned to; any other
-        is known while its socket is there, even if nobody listens on it any more.
+        is known while its socket or its lock is there, even if nobody listens on it any more.
 
         Args:
             host: What the client calls the host.
@@ -84,8 +85,9 @@ class Peers:
         """Return the socket of each worker that there is, by the name of its VM."""
         if self._pinned is not None:
             return {vm_of(self._pinned): self._pinned}
-        found = sorted(self._runtime_dir.glob(f"*/{IPC_FILE}"))
-        return {vm_of(path): path for path in found if is_name(vm_of(path)) and _is_there(path)}
+        names = filter(is_name, sorted(folder.name for folder in self._runtime_dir.glob("*")))
+        found = {name: ipc_path(self._runtime_dir, name) for name in names}
+        return {name: path for name, path in found.items() if _is_there(path)}
 
     def call(
         self,
@@ -141,8 +143,17 @@ class Peers:
 
 
 def _is_there(path: Path) -> bool:
+    """Tell whether a worker is or was there, or is about to be.
+
+    Who takes the place of one that was killed removes its socket before it makes its own, and
+    has the lock meanwhile.
+    """
+    return _has(path, stat.S_ISSOCK) or _has(lock_path(path), stat.S_ISREG)
+
+
+def _has(path: Path, kind: Callable[[int], bool]) -> bool:
     try:
-        return stat.S_ISSOCK(path.stat().st_mode)
+        return kind(path.stat().st_mode)
     except PermissionError:
         return True  # Somebody's, and the call will say what is wrong.
     except OSError:

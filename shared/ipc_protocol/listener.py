@@ -14,11 +14,16 @@ from typing import Final
 
 from ipc_protocol.errors import ErrorCode, VmFailure
 
-__all__ = ["MODE", "SocketPath"]
+__all__ = ["MODE", "SocketPath", "lock_path"]
 
 MODE: Final = 0o660
 """For the owner and the group, unless it is said otherwise."""
 _BACKLOG: Final = 128
+
+
+def lock_path(path: str | os.PathLike[str]) -> Path:
+    """Return the file that is locked by who has the path, or is about to have it."""
+    return Path(f"{os.fspath(path)}.lock")
 
 
 class SocketPath:
@@ -62,7 +67,7 @@ class SocketPath:
     def _unlock(self) -> None:
         # While the lock is held: who opens the file before this finds it gone from the
         # directory when it gets the lock, and opens anew.
-        _unlink(f"{self.path}.lock")
+        _unlink(str(lock_path(self.path)))
         os.close(self._lock)
         self._lock = -1
 
@@ -73,7 +78,7 @@ def _refuse(path: str, why: str, ex: OSError | None = None) -> VmFailure:
 
 
 def _lock(path: str) -> int:
-    name = f"{path}.lock"
+    name = str(lock_path(path))
     while True:
         try:
             lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ipc_protocol.listener import lock_path
 from ipc_protocol.messages import Operation
 from ipc_protocol.names import ipc_path
 from tests.support.api import SILENCE, ApiProcess, Peer
@@ -151,8 +152,13 @@ def test_a_slow_operation_does_not_hold_up_reads_or_other_vms(server):
 
 def test_a_worker_answers_its_own_shutdown_although_its_socket_is_gone(server):
     peer = Peer(ipc_path(server.runtime_dir, "web-1"))
+
+    def give_the_path_up(_incoming):
+        peer.path.unlink()
+        lock_path(peer.path).unlink()
+
     try:
-        peer.answers[Operation.VMM_SHUTDOWN] = lambda _: peer.path.unlink()
+        peer.answers[Operation.VMM_SHUTDOWN] = give_the_path_up
         with server.http(host="web-1") as http:
             assert http.put("/api/v1/vmm.shutdown").status == 204
             assert http.get("/api/v1/vmm.ping").json["code"] == "vm_unknown"

@@ -11,6 +11,7 @@ import pytest
 from api_server.peers import Peers
 from api_server.survey import survey
 from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.listener import lock_path
 from ipc_protocol.messages import Operation, VmmPing
 from ipc_protocol.names import IPC_FILE, ipc_path
 from tests.support.api import SILENCE, Peer
@@ -59,6 +60,21 @@ def test_who_hangs_and_who_is_gone_is_told_and_keeps_nobody(tmp_path, peers):
     assert isinstance(answers["hung"], VmFailure)
     assert answers["hung"].error.code is ErrorCode.VMM_TIMEOUT
     assert isinstance(answers["well"], VmmPing)
+
+
+def test_who_takes_the_place_of_a_killed_worker_is_never_unknown(tmp_path, peers):
+    """It has removed the socket that was left, has the lock, and no socket of its own yet."""
+    path = ipc_path(tmp_path, "next")
+    path.parent.mkdir()
+    lock_path(path).touch()
+    assert peers.locate("next") == path
+    answers = survey(peers, Operation.VMM_PING, timeout=PATIENCE)
+    assert answers["next"].error.code is ErrorCode.VMM_UNAVAILABLE
+    lock_path(path).unlink()
+    with pytest.raises(VmFailure) as caught:
+        peers.locate("next")
+    assert caught.value.error.code is ErrorCode.VM_UNKNOWN
+    assert survey(peers, Operation.VMM_PING, timeout=PATIENCE) == {}
 
 
 def test_a_pinned_server_has_one_worker_only(tmp_path):
