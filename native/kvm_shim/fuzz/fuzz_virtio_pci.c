@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "io_thread.h"
+#include "kvm_shim_seccomp.h"
 #include "virtio.h"
 
 enum { QUEUES = 3, CONFIG_SIZE = 12, FEATURE = 5 };
@@ -125,7 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_virtio_begin(&vm);
     place = fuzz_place(&vm, 1);
-    FUZZ_CHECK(io_thread_start(&echo->thread, "echo", NULL) == 0);
+    FUZZ_CHECK(io_thread_start(&echo->thread, &vm, KVMSHIM_THREAD_RNG, "echo", NULL) == 0);
     FUZZ_CHECK(virtio_create(&echo->virtio, &vm, &place, &echo_ops, 1u << FEATURE, config,
                              CONFIG_SIZE, queue_sizes, QUEUES, NULL) == 0);
     /* Half of the inputs begin where a driver has done its work. */

@@ -40,6 +40,7 @@ enum {
     KVMSHIM_SEEN_VHOST,     /* where the host has vhost-net */
     KVMSHIM_SEEN_URING,     /* where the host has io_uring */
     KVMSHIM_SEEN_LANDLOCK,  /* where the host has Landlock */
+    KVMSHIM_SEEN_LINUX,     /* by a guest whose drivers do more than those of the tests' own */
     KVMSHIM_SEEN_SANITIZED, /* in a build with the sanitizers, and at times of theirs */
     KVMSHIM_SEEN_RARELY,    /* the comment says when: it depends on time, or on the kernel */
 };
