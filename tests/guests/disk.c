@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes to the first disk and reads back what it wrote, several requests at a time, rounds=N
- * times, and counts in COUNTERS. With "event" it takes EVENT_IDX. A flush and the disk's
- * serial number are the end.
+ * times, and counts in COUNTERS. With "event" it takes EVENT_IDX, with "trim" it gives its
+ * first sectors back and zeroes the next. A flush and the disk's serial number are the end.
  */
 #include "runtime/cmdline.h"
 #include "runtime/uart.h"
@@ -17,10 +17,14 @@ enum {
     TYPE_WRITE = 1,
     TYPE_FLUSH = 4,
     TYPE_ID = 8,
+    TYPE_DISCARD = 11,
+    TYPE_WRITE_ZEROES = 13,
+    TRIMMED = 8, /* sectors: a block of the file system */
     STATUS_NONE = 0xee,
 };
 
 #define FEATURE_FLUSH (UINT64_C(1) << 9)
+#define FEATURE_TRIM (UINT64_C(1) << 13 | UINT64_C(1) << 14)
 
 struct request {
     struct {
@@ -61,7 +65,7 @@ static void submit(struct request *request, uint32_t type, uint64_t sector, uint
     head = queue_buffer(&queue, &request->header, sizeof(request->header), DESC_NEXT);
     if (size > 0)
         queue_buffer(&queue, request->data, size,
-                     type == TYPE_WRITE ? DESC_NEXT : DESC_NEXT | DESC_WRITE);
+                     type == TYPE_READ || type == TYPE_ID ? DESC_NEXT | DESC_WRITE : DESC_NEXT);
     queue_buffer(&queue, &request->status, 1, DESC_WRITE);
     queue_add(&queue, head);
 }
@@ -110,10 +114,23 @@ static void play(uint64_t round)
                 fail("data");
 }
 
+/* One range in a request of its own: its first sector, and how many. */
+static void trim(uint32_t type, uint64_t sector)
+{
+    requests[0].data[0] = sector;
+    requests[0].data[1] = TRIMMED;
+    submit(&requests[0], type, 0, 2 * sizeof(requests[0].data[0]));
+    wait(1);
+}
+
 void guest_main(const struct start_info *info)
 {
     uint32_t rounds = cmdline_number(info, "rounds=", 1);
+    bool trims = cmdline_find(info, "trim") != NULL;
     uint64_t wanted = cmdline_find(info, "event") != NULL ? FEATURE_EVENT_IDX : 0;
+
+    if (trims)
+        wanted |= FEATURE_TRIM;
 
     interrupts_init();
     idt_set(VECTOR_DISK, disk_interrupt);
@@ -127,6 +144,10 @@ void guest_main(const struct start_info *info)
     for (uint32_t i = 0; i < rounds; i++) {
         play(i);
         *mmio64(COUNTERS) = i + 1;
+    }
+    if (trims) {
+        trim(TYPE_DISCARD, 0);
+        trim(TYPE_WRITE_ZEROES, TRIMMED);
     }
     submit(&requests[0], TYPE_FLUSH, 0, 0);
     wait(1);

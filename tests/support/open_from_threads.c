@@ -2,7 +2,8 @@
 /*
  * Have each thread of a process open a file, as code that took the thread over would.
  *
- * usage: open_from_threads PID FLAGS PATH...
+ * usage: open_from_threads PID FLAGS NAME PATH...
+ * With a NAME only the threads called so do it.
  * Prints, for each thread and path, a line "TID INDEX RESULT NAME" with what openat(2) returned,
  * a descriptor that is closed again or a negative errno. Threads that the kernel has made for
  * itself in the process are left out.
@@ -154,8 +155,8 @@ int main(int count, char **arguments)
     int flags;
     DIR *tasks;
 
-    if (count < 4) {
-        fprintf(stderr, "usage: %s PID FLAGS PATH...\n", arguments[0]);
+    if (count < 5) {
+        fprintf(stderr, "usage: %s PID FLAGS NAME PATH...\n", arguments[0]);
         return 2;
     }
     pid = (pid_t)atoi(arguments[1]);
@@ -171,12 +172,14 @@ int main(int count, char **arguments)
         if (tid == 0)
             continue;
         name_of(pid, tid, name, sizeof(name));
+        if (*arguments[3] != '\0' && strcmp(name, arguments[3]) != 0)
+            continue;
         stop(tid);
-        for (int i = 3; i < count; i++) {
+        for (int i = 4; i < count; i++) {
             long result = open_in(tid, instruction, flags, arguments[i]);
 
             if (result != NO_PROGRAM)
-                printf("%d %d %ld %s\n", tid, i - 3, result, name);
+                printf("%d %d %ld %s\n", tid, i - 4, result, name);
         }
         if (ptrace(PTRACE_DETACH, tid, 0, 0) < 0)
             die("let go");

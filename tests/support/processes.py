@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Self, TypeVar
@@ -93,6 +93,7 @@ class Daemon:
         arguments: Its command line.
         log: Where its stderr goes.
         environment: What is different in its environment.
+        under: A command that runs it, and leaves it its process id.
         options: More for ``subprocess.Popen``.
     """
 
@@ -102,13 +103,14 @@ class Daemon:
         *arguments: object,
         log: Path,
         environment: Mapping[str, str] = MappingProxyType({}),
+        under: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.log = log
         path = os.pathsep.join(filter(None, sys.path))
         with log.open("wb") as stderr:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)],
+                [*under, sys.executable, "-m", module, *map(str, arguments)],
                 **{
                     "stdin": subprocess.DEVNULL,
                     "stdout": subprocess.DEVNULL,
@@ -256,7 +258,7 @@ def start_worker(
         ready: Whether to wait until it answers.
         stdin: Its stdin, if not the null device.
         stdout: Its stdout, if not the null device.
-        more: For ``subprocess.Popen``.
+        more: For :class:`Daemon`.
     """
     options = more
     if stdin is not None:

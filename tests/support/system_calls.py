@@ -14,8 +14,10 @@ from kvm_shim.seccomp import Kind, Rule, rules
 __all__ = ["Call", "Use", "allows", "calls", "tracer", "use_of"]
 
 _LINE: Final = re.compile(r"(?P<thread>\d+) +(?P<call>\w+)\((?P<arguments>[^()]*?)(?P<rest>[)<].*)")
-_RESUMED: Final = re.compile(r"(?P<thread>\d+) +<\.\.\. (?P<call>\w+) resumed>.* = (?P<result>\d+)")
-_RESULT: Final = re.compile(r"\) += (\d+)")
+_RESUMED: Final = re.compile(
+    r"(?P<thread>\d+) +<\.\.\. (?P<call>\w+) resumed>.* = (?P<result>0x[0-9a-f]+)"
+)
+_RESULT: Final = re.compile(r"\) += (0x[0-9a-f]+)")
 _NAME: Final = re.compile(r"0xf /\* PR_SET_NAME \*/, \"(?P<name>.*)\"")
 _MODE_FILTER: Final = "0x1"
 _TSYNC: Final = "0x1"
@@ -81,7 +83,7 @@ def calls(trace: Path) -> Iterator[Call]:
         resumed = _RESUMED.match(line)
         if resumed is not None:
             if resumed["call"] in {"clone", "clone3"}:
-                _born(threads, int(resumed["thread"]), int(resumed["result"]))
+                _born(threads, int(resumed["thread"]), int(resumed["result"], 0))
             continue
         match = _LINE.match(line)
         if match is None:
@@ -101,7 +103,7 @@ def calls(trace: Path) -> Iterator[Call]:
             confined = confined or arguments[1] == _TSYNC
             thread.confined = arguments[1] != _TSYNC
         elif name in {"clone", "clone3"} and (result := _RESULT.match(match["rest"])):
-            _born(threads, number, int(result[1]))
+            _born(threads, number, int(result[1], 0))
 
 
 def allows(rule: Rule, call: Call) -> bool:

@@ -8,6 +8,7 @@ import os
 import pty
 import struct
 import termios
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -46,9 +47,15 @@ class Terminal:
         return not termios.tcgetattr(self.client)[3] & (termios.ICANON | termios.ECHO)
 
 
-def on_terminal(runtime_dir: Path, terminal: Terminal, guest: str, *arguments: str) -> Worker:
+def on_terminal(
+    runtime_dir: Path,
+    terminal: Terminal,
+    guest: str,
+    *arguments: str,
+    start: Callable[..., Worker] = start_worker,
+) -> Worker:
     """Start a worker on the terminal, whose VM of a tiny guest is booted at once."""
-    return start_worker(
+    return start(
         runtime_dir,
         *("--kernel", build(guest), "--memory", "size=16M", *arguments),
         stdin=terminal.client,

@@ -25,15 +25,19 @@ class Opened(NamedTuple):
     """0 where the file was opened."""
 
 
-def open_from_threads(pid: int, flags: int, *paths: Path) -> list[Opened]:
+def open_from_threads(pid: int, flags: int, *paths: Path, only: str = "") -> list[Opened]:
     """Have each thread of a process open files, as code that took it over would.
 
     Args:
         pid: The process; ours to debug.
         flags: Of ``open(2)``.
         paths: The files.
+        only: The name of the threads to take; all when it is empty.
+
+    Raises:
+        CalledProcessError: The process did not live through it.
     """
-    command = [_program(), str(pid), str(flags), *map(str, paths)]
+    command = [_program(), str(pid), str(flags), only, *map(str, paths)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     lines = [line.split(" ", 3) for line in output.splitlines()]
     return [
