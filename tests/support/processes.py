@@ -30,6 +30,7 @@ __all__ = [
     "DEADLINE",
     "Daemon",
     "Worker",
+    "descriptors_of",
     "eventually",
     "make_file",
     "slow_memory",
@@ -83,6 +84,16 @@ def make_file(path: Path, size: int) -> str:
     with path.open("wb") as file:
         file.truncate(size)
     return str(path)
+
+
+def descriptors_of(pid: int) -> list[str]:
+    """Return what the open descriptors of a process are, sorted."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            # Sockets and pipes are counted, not told apart.
+            found.append(str(fd.readlink()).split(":[", 1)[0])
+    return sorted(found)
 
 
 class Daemon:
@@ -160,12 +171,7 @@ class Daemon:
 
     def descriptors(self) -> list[str]:
         """Return what its open descriptors are, sorted."""
-        found = []
-        for fd in Path(f"/proc/{self.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                # Sockets and pipes are counted, not told apart.
-                found.append(str(fd.readlink()).split(":[", 1)[0])
-        return sorted(found)
+        return descriptors_of(self.pid)
 
     def threads(self) -> list[str]:
         """Return the names of its threads, sorted."""

@@ -43,7 +43,8 @@ def test_a_failure_says_what_came_before() -> None:
 
 
 def workers(usage: Usage, *files: str) -> WorkerCounts:
-    return WorkerCounts({"a": usage}, frozenset(files), frozenset())
+    descriptors = ["socket"] * usage.descriptors
+    return WorkerCounts({"a": usage}, {"a": descriptors}, frozenset(files), frozenset())
 
 
 def test_every_kind_of_leak_is_named() -> None:
@@ -51,7 +52,7 @@ def test_every_kind_of_leak_is_named() -> None:
     after = workers(Usage(20 * MIB, 13, 6), "/run/a", "/run/b")
     assert after.leaks_since(before) == [
         "the file /run/b was left",
-        "a: 1 descriptors more",
+        "a: 1 descriptors more: socket",
         "a: 2 threads more",
         "a: 10.0 MiB more",
     ]

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from tests.integration.soak.host import Host
 from tests.support.hostile import Usage
+from tests.support.processes import descriptors_of
 
 __all__ = ["ApiCounts", "WorkerCounts"]
 
@@ -30,6 +32,8 @@ class WorkerCounts(NamedTuple):
 
     usage: dict[str, Usage]
     """By VM; each has had one, and has none now."""
+    descriptors: dict[str, list[str]]
+    """By VM: what they are."""
     files: frozenset[str]
     cgroups: frozenset[str]
 
@@ -44,8 +48,10 @@ class WorkerCounts(NamedTuple):
 
     @classmethod
     def _at_this_moment(cls, host: Host) -> Self:
+        workers = host.workers()
         return cls(
-            usage={name: Usage.of(pid) for name, pid in host.workers().items()},
+            usage={name: Usage.of(pid) for name, pid in workers.items()},
+            descriptors={name: descriptors_of(pid) for name, pid in workers.items()},
             files=frozenset(_below(host.folders())),
             cgroups=frozenset(map(str, host.cgroups())),
         )
@@ -59,7 +65,9 @@ class WorkerCounts(NamedTuple):
         for name, usage in self.usage.items():
             growth = usage.growth_since(before.usage[name])
             if growth.descriptors > 0:
-                found.append(f"{name}: {growth.descriptors} descriptors more")
+                more = Counter(self.descriptors[name]) - Counter(before.descriptors[name])
+                kinds = ", ".join(more.elements())
+                found.append(f"{name}: {growth.descriptors} descriptors more: {kinds}")
             if growth.threads > 0:
                 found.append(f"{name}: {growth.threads} threads more")
             if growth.memory > _WORKER_GROWTH:
