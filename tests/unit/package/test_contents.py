@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -215,3 +216,12 @@ def test_who_builds_it_again_gets_the_same_bytes(package: Path) -> None:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.usefixtures("package")
+def test_the_wheels_alone_are_an_installation() -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--dry-run"]
+    source = ["--ignore-installed", "--no-index", "--find-links", PROJECT / "dist"]
+    said = subprocess.check_output([*pip, *source, f"velum=={VERSION}"], text=True)
+    for name, version in requirements().items():
+        assert f"{name}-{version}" in said.lower(), name
