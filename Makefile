@@ -5,7 +5,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-debian test lint bench fuzz conformance load deb build clean
+.PHONY: help demo demo-debian test lint bench fuzz conformance load deb soak build clean
 
 help:    ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -35,14 +35,13 @@ enum {
 
 /* When a rule is used; whoever traces a run can check it. */
 enum {
-    KVMSHIM_SEEN_ALWAYS,    /* in every run that has all devices */
-    KVMSHIM_SEEN_TAP,       /* where taps can be made */
-    KVMSHIM_SEEN_VHOST,     /* where the host has vhost-net */
-    KVMSHIM_SEEN_URING,     /* where the host has io_uring */
-    KVMSHIM_SEEN_LANDLOCK,  /* where the host has Landlock */
-    KVMSHIM_SEEN_LINUX,     /* by a guest whose drivers do more than those of the tests' own */
-    KVMSHIM_SEEN_SANITIZED, /* in a build with the sanitizers, and at times of theirs */
-    KVMSHIM_SEEN_RARELY,    /* the comment says when: it depends on time, or on the kernel */
+    KVMSHIM_SEEN_ALWAYS,   /* in every run that has all devices */
+    KVMSHIM_SEEN_TAP,      /* where taps can be made */
+    KVMSHIM_SEEN_VHOST,    /* where the host has vhost-net */
+    KVMSHIM_SEEN_URING,    /* where the host has io_uring */
+    KVMSHIM_SEEN_LANDLOCK, /* where the host has Landlock */
+    KVMSHIM_SEEN_LINUX,    /* by a guest whose drivers do more than those of the tests' own */
+    KVMSHIM_SEEN_RARELY,   /* the comment says when: it depends on time, or on the kernel */
 };
 
 /* Holds when (argument & mask) == value, or == the process's id. */

@@ -28,7 +28,6 @@ static const kvmshim_seccomp_rule rules[] = {
          .tests = {WITHOUT(2, PROT_EXEC)}),
     RULE(mprotect, CONTROL,
          "malloc() opens more of an arena; never to code", .tests = {WITHOUT(2, PROT_EXEC)}),
-    RULE(mremap, CONTROL, "realloc() of what is large", SEEN(RARELY)),
     RULE(munmap, CONTROL | DISK, "guest RAM, rings, large allocations"),
     RULE(brk, CONTROL, "malloc()"),
     RULE(mremap, CONTROL, "realloc(), of a message that is large", SEEN(RARELY)),
@@ -83,7 +82,6 @@ static const kvmshim_seccomp_rule rules[] = {
     RULE(exit, EVERY, "a thread's end"),
     RULE(exit_group, CONTROL, "the process's end"),
     RULE(clock_gettime, CONTROL, "CPU time; the other clocks are read without a call"),
-    RULE(prlimit64, CONTROL, "as many descriptors as may be, for vsock connections"),
 
     /* ---- waiting ---------------------------------------------------------------- */
     RULE(poll, CONTROL | LINE, "the control loop; whether a terminal is back"),
@@ -143,8 +141,8 @@ static const kvmshim_seccomp_rule rules[] = {
          "a handle for a tap's settings",
          .tests = {IS(0, AF_INET), IS(1, SOCK_DGRAM | SOCK_CLOEXEC)}),
     RULE(socket, CONTROL,
-         "the same for an IPv6 address", .tests = {IS(0, AF_INET6), IS(1, SOCK_DGRAM | SOCK_CLOEXEC)},
-         SEEN(RARELY)),
+         "the same for an IPv6 address",
+         .tests = {IS(0, AF_INET6), IS(1, SOCK_DGRAM | SOCK_CLOEXEC)}, SEEN(RARELY)),
     RULE(bind, CONTROL, "sockets of the VM"),
     RULE(listen, CONTROL, "the same"),
     RULE(accept4, CONTROL | VSOCK, "clients"),

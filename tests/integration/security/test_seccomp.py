@@ -225,3 +225,8 @@ def test_a_worker_says_that_it_is_not_confined(tmp_path: Path) -> None:
 def test_every_kind_of_thread_has_a_rule_of_its_own() -> None:
     kinds = {kind for rule in seccomp.rules() for kind in rule.kinds}
     assert kinds == set(Kind)
+
+
+def test_no_rule_is_there_twice() -> None:
+    found = [(rule.call, rule.tests, kind) for rule in seccomp.rules() for kind in rule.kinds]
+    assert len(found) == len(set(found))

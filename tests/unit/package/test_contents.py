@@ -220,8 +220,9 @@ def digest(path: Path) -> str:
 
 @pytest.mark.usefixtures("package")
 def test_the_wheels_alone_are_an_installation() -> None:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--dry-run"]
-    source = ["--ignore-installed", "--no-index", "--find-links", PROJECT / "dist"]
-    said = subprocess.check_output([*pip, *source, f"velum=={VERSION}"], text=True)
+    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "install"]
+    source = ["--dry-run", "--ignore-installed", "--no-index", "--find-links", PROJECT / "dist"]
+    elsewhere = {**os.environ, "PIP_CONFIG_FILE": os.devnull}
+    said = subprocess.check_output([*pip, *source, f"velum=={VERSION}"], text=True, env=elsewhere)
     for name, version in requirements().items():
-        assert f"{name}-{version}" in said.lower(), name
+        assert f"{name.replace('-', '_')}-{version}" in said.lower(), name
