@@ -85,10 +85,11 @@ def sockets(start: Start, folder: Path) -> None:
     with start(folder) as worker:
         console = {"mode": "Socket", "socket": str(folder / "console.sock")}
         _boot(worker, "echo", serial={"mode": "Socket", "socket": str(path)}, console=console)
-        for _ in range(2):  # the second takes the place of the first
-            with Console.connect(path) as client:
-                client.send(b"x")
-                client.expect(b"x")
+        with Console.connect(path) as first:
+            first.expect(b"echo ready")
+            with Console.connect(path) as second:  # takes the place of the first
+                second.send(b"x")
+                second.expect(b"x")
         with Console.connect(path) as client:
             client.send(b"q")
             worker.wait_for(state=VmState.SHUTDOWN)
@@ -250,9 +251,10 @@ def command_line(start: Start, folder: Path) -> None:
     console = folder / "console"
     events = folder / "events"
     payload = ("--kernel", build("smp"), "--cmdline", "cpus=2", "--serial", f"file={console}")
-    with start(folder, *payload, *arguments, "--event-monitor", f"path={events}") as worker:
-        worker.wait_until(lambda _: console.exists() and "2" in console.read_text(), "both run")
-        worker.wait()
+    more = ("--event-monitor", f"path={events}", "--no-shutdown")
+    with start(folder, *payload, *arguments, *more) as worker:
+        worker.wait_for(state=VmState.SHUTDOWN)
+    assert "2" in console.read_text()
     assert events.exists()
 
 

@@ -29,7 +29,6 @@ static const kvmshim_seccomp_rule rules[] = {
     RULE(mprotect, CONTROL,
          "malloc() opens more of an arena; never to code", .tests = {WITHOUT(2, PROT_EXEC)}),
     RULE(munmap, CONTROL | DISK, "guest RAM, rings, large allocations"),
-    RULE(brk, CONTROL, "malloc()"),
     RULE(mremap, CONTROL, "realloc(), of a message that is large", SEEN(RARELY)),
     RULE(madvise, CONTROL, "guest RAM's pages: prefault, huge pages, no KSM, no core dump"),
     RULE(madvise, EVERY & ~CONTROL,
@@ -38,7 +37,13 @@ static const kvmshim_seccomp_rule rules[] = {
     RULE(mmap, VCPU | VSOCK | DISK, MALLOC, .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
     RULE(mprotect, VCPU | VSOCK | DISK, MALLOC, .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
     RULE(munmap, VCPU | VSOCK, MALLOC, SEEN(RARELY)),
-    RULE(brk, VCPU | VSOCK | DISK, MALLOC, SEEN(RARELY)),
+    RULE(brk, CONTROL | VCPU | VSOCK | DISK, MALLOC, SEEN(RARELY)),
+#ifdef __SANITIZE_ADDRESS__
+    RULE(sigaltstack, EVERY & ~CONTROL, "AddressSanitizer's stack for signals", SEEN(RARELY)),
+    RULE(mmap, EVERY & ~(CONTROL | VCPU | VSOCK | DISK), "its own malloc()",
+         .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
+    RULE(munmap, EVERY & ~(CONTROL | VCPU | VSOCK | DISK), "its own free()", SEEN(RARELY)),
+#endif
     RULE(memfd_create, CONTROL, "guest RAM that others are to map"),
     RULE(ftruncate, CONTROL, "the size of that"),
 
