@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import gc
 import os
 import time
@@ -40,8 +41,9 @@ def _linux_problem() -> str | None:
     return _kvm_problem()
 
 
+@functools.cache
 def _systemd_problem() -> str | None:
-    """Say why the tests of tier systemd cannot run here."""
+    """Say why the tests of tier systemd could not run here at first; they remove the package."""
     if Path("/proc/1/comm").read_text().strip() != "systemd" or os.geteuid() != 0:
         return "needs to be root where systemd is process 1 (the testbed: make test TIERS=systemd)"
     if not Path("/usr/bin/velum-vmm").exists():

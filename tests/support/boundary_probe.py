@@ -201,15 +201,26 @@ def _walk(top: str) -> Iterator[str]:
             name
             for name in below
             if not (folder == "/proc" and (name.isdigit() or name in {"self", "thread-self"}))
-            and os.lstat(f"{folder}/{name}").st_dev == device
+            and (found := _found(f"{folder}/{name}")) is not None
+            and found.st_dev == device
         ]
         paths = [folder, *(f"{folder}/{name}" for name in names)]
         yield from (path for path in paths if _can_write(path))
 
 
+def _found(path: str) -> os.stat_result | None:
+    """Return what is there; others make and remove files meanwhile."""
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
 def _can_write(path: str) -> bool:
-    kind = os.lstat(path).st_mode
-    return (stat.S_ISDIR(kind) or stat.S_ISREG(kind)) and os.access(path, os.W_OK)
+    found = _found(path)
+    if found is None or not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+        return False
+    return os.access(path, os.W_OK)
 
 
 def _devices() -> list[str]:
