@@ -300,6 +300,8 @@ TIERS: dict[str, dict[str, Callable[[], Outcome]]] = {
     "clients": {"clients": clients},
 }
 """The tasks of each tier, by name."""
+LONGEST = "systemd"
+"""It comes first, so that nothing has to wait for it in the end."""
 OPTIONAL = {"clients"}
 """Run only when they are named: they need compilers that Velum does not."""
 
@@ -324,7 +326,7 @@ def run_beside(names: Sequence[str]) -> list[Outcome]:
     tasks = [(name, task) for name in names for task in TIERS[name]]
     if len(tasks) == 1:
         return [run_task(tasks[0][1])]
-    for name, task in tasks:
+    for name, task in sorted(tasks, key=lambda each: each[0] != LONGEST):
         outcome_file(task).unlink(missing_ok=True)
         log = RESULTS / f"{task}.log"
         queues[name == "linux"].append(lanes.Task(task, [*command, task], log))
