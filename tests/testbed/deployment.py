@@ -21,6 +21,7 @@ DEPLOYMENT: Final = System(
     repository=("adduser", "libseccomp2", "liburing2", "python3"),
     words=" ".join(
         (
+            "apparmor=1",  # as Debian has it; without, SELinux would take its place
             *("systemd.show_status=no", "systemd.hostname=testbed", "systemd.firstboot=no"),
             *(f"systemd.mask={unit}" for unit in _MASKED),
         )

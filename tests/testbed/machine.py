@@ -32,7 +32,7 @@ LOG_TAIL = 4000
 # the rare lost timer that remains with one.
 KERNEL_COMMAND_LINE = (
     "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nohz=off highres=off "
-    "random.trust_cpu=on apparmor=0 selinux=0"
+    "random.trust_cpu=on apparmor=0"
 )
 
 

@@ -40,10 +40,11 @@ def metrics(worker: Worker) -> WorkerMetrics:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
-    """A worker with a running guest."""
+    """A worker with a running guest; what it opens for its first operations is open."""
     with start_worker(tmp_path) as worker:
         worker.call("vm.create", vm_config(build("count")))
-        worker.call("vm.boot")
+        for operation in ("vm.boot", "vm.pause", "vm.resume"):
+            worker.call(operation)
         yield worker
 
 

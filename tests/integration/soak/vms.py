@@ -33,7 +33,7 @@ _WEIGHTS: Final = tuple(_LIKELY.get(each, _USUAL) for each in _ALL)
 _KILLS_APART: Final = 20.0
 """Seconds for one VM: systemd gives up on a unit that dies five times in a minute."""
 _NO_ANSWER: Final = frozenset(("Unresponsive", "Unavailable"))
-"""What ``vmm.list`` says of a worker that did not answer in the second it has."""
+"""A worker that is being replaced, or that had not the time to answer on a slow processor."""
 
 
 class Vms:
@@ -190,4 +190,6 @@ def _state(model: VmModel, answer: Response) -> str:
         return NOTHING
     if (answer.status, code) == (503, "vmm_unavailable"):
         return "Unavailable"
+    if (answer.status, code) == (504, "vmm_timeout"):
+        return "Unresponsive"
     raise model.wrong(f"vm.info: {answer.status} {answer.body!r}")
