@@ -149,11 +149,7 @@ def _make_folder(path: Path, mode: int) -> None:
     try:
         path.mkdir(mode=mode, exist_ok=True)
     except OSError as ex:
-        raise VmFailure(
-            ErrorCode.HOST_RESOURCE,
-            f"the runtime directory {path} cannot be made",
-            causes=(ex.strerror or str(ex),),
-        ) from ex
+        raise VmFailure.of_host(f"the runtime directory {path} cannot be made", ex) from ex
 
 
 def _complain(error: VmError) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.errors import ErrorCode, VmFailure
 from ipc_protocol.validation import parse_file
 from service_manager.journal import journal_stream
 
@@ -30,11 +30,7 @@ def read_vm_file(path: Path) -> VmFile | None:
     try:
         text = path.read_bytes()
     except OSError as ex:
-        raise VmFailure(
-            ErrorCode.HOST_RESOURCE,
-            f"the VM's file {path} cannot be read",
-            causes=(ex.strerror or str(ex),),
-        ) from ex
+        raise VmFailure.of_host(f"the VM's file {path} cannot be read", ex) from ex
     return parse_vm_file(text) if text.strip() else None
 
 
@@ -66,12 +62,8 @@ def open_console(host: HostConfig) -> None:
     try:
         stream = journal_stream("velum-console")
     except OSError as ex:
-        raise VmFailure(
-            ErrorCode.HOST_RESOURCE,
-            "/host/console: there is no journal on this host; leave it out",
-            causes=(ex.strerror or str(ex),),
-            fields=(FieldError("/host/console", "there is no journal on this host"),),
-        ) from ex
+        problem = "there is no journal on this host; leave it out"
+        raise VmFailure.of_host(problem, ex).at("/host/console") from ex
     os.dup2(stream, sys.stdout.fileno())
     os.close(stream)
 

@@ -149,6 +149,11 @@ class VmFailure(Exception):  # noqa: N818 - the value is the Error, this is its 
             reference=error.reference,
         )
 
+    @classmethod
+    def of_host(cls, message: str, ex: OSError) -> VmFailure:
+        """What the host refused, and why."""
+        return cls(ErrorCode.HOST_RESOURCE, message, causes=(ex.strerror or str(ex),))
+
     def at(self, pointer: str) -> VmFailure:
         """The same failure, of the field that a JSON pointer names."""
         error = self.error

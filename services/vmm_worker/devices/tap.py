@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ipc_protocol.errors import ErrorCode, FieldError, VmFailure
+from ipc_protocol.errors import VmFailure
 from vmm_worker.devices.interface import Interface
 
 if TYPE_CHECKING:
@@ -158,9 +158,4 @@ def mac_bytes(text: str) -> bytes:
 
 
 def _failed(pointer: str, problem: str, ex: OSError) -> VmFailure:
-    return VmFailure(
-        ErrorCode.HOST_RESOURCE,
-        f"{pointer}: {problem}",
-        causes=(ex.strerror or str(ex),),
-        fields=(FieldError(pointer, problem),),
-    )
+    return VmFailure.of_host(problem, ex).at(pointer)

@@ -48,11 +48,7 @@ def make_folder(folder: Path, user: int, vm_file: bytes) -> None:
         os.chown(folder, user, group)
         folder.chmod(_MODE)
     except OSError as ex:
-        raise VmFailure(
-            ErrorCode.HOST_RESOURCE,
-            f"the runtime folder {folder} cannot be made",
-            causes=(ex.strerror or str(ex),),
-        ) from ex
+        raise VmFailure.of_host(f"the runtime folder {folder} cannot be made", ex) from ex
 
 
 def give_back(folder: Path) -> None:

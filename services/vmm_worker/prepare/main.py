@@ -94,11 +94,7 @@ def _text(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as ex:
-        raise VmFailure(
-            ErrorCode.HOST_RESOURCE,
-            f"the VM's file {path} cannot be read",
-            causes=(ex.strerror or str(ex),),
-        ) from ex
+        raise VmFailure.of_host(f"the VM's file {path} cannot be read", ex) from ex
 
 
 def _parse(text: bytes) -> VmFile | None:

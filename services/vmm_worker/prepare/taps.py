@@ -7,7 +7,7 @@ import fcntl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ipc_protocol.errors import ErrorCode, VmFailure
+from ipc_protocol.errors import VmFailure
 from vmm_worker.devices.interface import Interface
 from vmm_worker.devices.tap import Tap, set_up
 
@@ -36,10 +36,8 @@ def make_taps(file: VmFile, user: int) -> None:
             fcntl.ioctl(tap.descriptors[0], _TUNSETOWNER, user)
             fcntl.ioctl(tap.descriptors[0], _TUNSETPERSIST, 1)
         except OSError as ex:
-            raise VmFailure(
-                ErrorCode.HOST_RESOURCE,
-                f"{pointer}: {net.tap} cannot be given to user {user}",
-                causes=(ex.strerror or str(ex),),
+            raise VmFailure.of_host(f"{net.tap} cannot be given to user {user}", ex).at(
+                pointer
             ) from ex
         finally:
             tap.close()
