@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +12,10 @@
 #include "error.h"
 #include "seccomp_rules.h"
 #include "vm.h"
+
+/* As many as glibc makes before it reads a file of /sys, in whatever thread comes next, to find
+ * out how many more would be good. Most threads here allocate next to nothing. */
+enum { ARENAS = 8 };
 
 const kvmshim_seccomp_rule *kvmshim_seccomp_rule_at(uint32_t index)
 {
@@ -25,6 +30,7 @@ int kvmshim_seccomp_enter(const kvmshim_seccomp *filters, kvmshim_error *err)
     const struct sock_fprog *filter = &filters->programs[KVMSHIM_THREAD_CONTROL];
     long rc;
 
+    mallopt(M_ARENA_MAX, ARENAS);
     /* Without it the kernel wants CAP_SYS_ADMIN; and a filter that a program with the set-uid
      * bit inherits would be a way to confuse that. */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -19,7 +19,7 @@
     (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |            \
      CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
-#define MALLOC "malloc(): tables of interrupts, bytes of connections. libc chooses how"
+#define MALLOC "malloc() and free(): tables of interrupts, bytes of connections"
 
 static const kvmshim_seccomp_rule rules[] = {
     /* ---- memory ----------------------------------------------------------------- */
@@ -34,15 +34,12 @@ static const kvmshim_seccomp_rule rules[] = {
     RULE(madvise, EVERY & ~CONTROL,
          "a thread that ends gives its stack back; the balloon gives guest RAM back",
          .tests = {IS(2, MADV_DONTNEED)}),
-    RULE(mmap, VCPU | VSOCK | DISK, MALLOC, .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
-    RULE(mprotect, VCPU | VSOCK | DISK, MALLOC, .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
-    RULE(munmap, VCPU | VSOCK, MALLOC, SEEN(RARELY)),
-    RULE(brk, CONTROL | VCPU | VSOCK | DISK, MALLOC, SEEN(RARELY)),
+    RULE(mmap, EVERY & ~CONTROL, MALLOC, .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
+    RULE(mprotect, EVERY & ~CONTROL, MALLOC, .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
+    RULE(munmap, EVERY & ~(CONTROL | DISK), MALLOC, SEEN(RARELY)),
+    RULE(brk, EVERY, MALLOC, SEEN(RARELY)),
 #ifdef __SANITIZE_ADDRESS__
     RULE(sigaltstack, EVERY & ~CONTROL, "AddressSanitizer's stack for signals", SEEN(RARELY)),
-    RULE(mmap, EVERY & ~(CONTROL | VCPU | VSOCK | DISK), "its own malloc()",
-         .tests = {WITHOUT(2, PROT_EXEC)}, SEEN(RARELY)),
-    RULE(munmap, EVERY & ~(CONTROL | VCPU | VSOCK | DISK), "its own free()", SEEN(RARELY)),
 #endif
     RULE(memfd_create, CONTROL, "guest RAM that others are to map"),
     RULE(ftruncate, CONTROL, "the size of that"),
@@ -83,7 +80,7 @@ static const kvmshim_seccomp_rule rules[] = {
     RULE(rt_sigaction, CONTROL, "Python, and the worker at its end"),
     RULE(rt_sigreturn, CONTROL, "the end of a signal's handler"),
     RULE(sigaltstack, CONTROL, "Python puts the stack of its crash reports down", SEEN(RARELY)),
-    RULE(restart_syscall, CONTROL, "a call goes on after SIGSTOP and SIGCONT"),
+    RULE(restart_syscall, EVERY, "a wait goes on after SIGSTOP and SIGCONT", SEEN(RARELY)),
     RULE(exit, EVERY, "a thread's end"),
     RULE(exit_group, CONTROL, "the process's end"),
     RULE(clock_gettime, CONTROL, "CPU time; the other clocks are read without a call"),
