@@ -174,8 +174,13 @@ class Connections:
     def _identify(self, descriptor: int) -> _Connection | None:
         """Return a connection, unless its descriptor is something else by now."""
         try:
-            own = socket.socket(fileno=os.dup(descriptor))
+            duplicate = os.dup(descriptor)
         except OSError:
+            return None
+        try:
+            own = socket.socket(fileno=duplicate)
+        except OSError:
+            os.close(duplicate)
             return None
         with contextlib.ExitStack() as undo:
             undo.callback(own.close)

@@ -16,7 +16,7 @@ from tests.support.processes import descriptors_of
 __all__ = ["ApiCounts", "WorkerCounts"]
 
 _MIB: Final = 1 << 20
-_WORKER_GROWTH: Final = 3 * _MIB
+_WORKER_GROWTH: Final = 5 * _MIB
 """A worker that had hundreds of VMs has less to spare in its heap than one that had one."""
 _SETTLING: Final = 1.0
 """Seconds in which nothing may change for a count to count."""

@@ -176,3 +176,17 @@ def test_nothing_is_left_open(worker: Any, path: Path) -> None:
         connect(path).close()
     eventually(lambda: descriptors() == before, "all are closed")
     assert worker.server.connections.ended == connections.Ended()
+
+
+@pytest.mark.parametrize("something", [lambda: os.eventfd(0), lambda: os.memfd_create("file")])
+def test_a_descriptor_that_is_something_else_by_now_is_left_alone(
+    something: Callable[[], int],
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        found = connections.Connections(router, "/nowhere")
+        other = something()
+        before = descriptors()
+        found._accepted(other)
+        assert (descriptors(), len(found)) == (before, 0)
+        os.close(other)
+        found.close()
