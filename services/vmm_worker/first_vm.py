@@ -22,8 +22,9 @@ __all__ = ["FirstVm", "Wish"]
 
 _log = logging.getLogger(__name__)
 
-_BOOT_TIMEOUT: Final = 600.0
-"""Nobody waits for the first boot; prefaulting much memory takes long."""
+_TIMEOUT: Final = 600.0
+"""Seconds for either step. Nobody waits for them: prefaulting much memory takes long, and
+everything does on a host that starts all its VMs at once."""
 _COMMAND_LINE: Final = Context(request_id="command-line")
 """Whose the two jobs are, for the log and for ``vmm.jobs``."""
 
@@ -62,9 +63,11 @@ class FirstVm(threading.Thread):
         open_nothing()
         with Client(self._ipc) as client:
             try:
-                client.call(Operation.VM_CREATE, self._config, context=_COMMAND_LINE)
+                client.call(
+                    Operation.VM_CREATE, self._config, timeout=_TIMEOUT, context=_COMMAND_LINE
+                )
                 if self._boots:
-                    client.call(Operation.VM_BOOT, timeout=_BOOT_TIMEOUT, context=_COMMAND_LINE)
+                    client.call(Operation.VM_BOOT, timeout=_TIMEOUT, context=_COMMAND_LINE)
                 self._done()
             except VmFailure as ex:
                 self.error = ex.error
