@@ -126,9 +126,8 @@ class ApiWorker(ThreadWorker):
             f"serving {self.listening}: {_count(self.nr_conns, 'connection')}, "
             f"{_count(self.streams.readers, 'event stream')}"
         )
-        if status != self._status:
+        if status != self._status and tell_manager(READY=1, STATUS=status):
             self._status = status
-            tell_manager(READY=1, STATUS=status)
 
     @property
     def waiting(self) -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the init system is told of the worker: ready, its state in one line, alive, stopping.
 
-All but the first is told by the control loop, so that a loop that hangs is missed.
+All but the first is told by the control loop, so that a loop that hangs is missed. What a manager
+that is short of time did not take, it is told again with the next sign of life.
 """
 
 from __future__ import annotations
@@ -37,33 +38,37 @@ class Supervision:
         self._name = name
         self._patience = patience
         period = watchdog_seconds()
-        self._pause = None if period is None else period / _BEATS
+        self._pause = (period or 0.0) / _BEATS
         self.due: float | None = None if period is None else 0.0
         """When the next sign of life is due, in ``CLOCK_MONOTONIC``."""
         self._standing: Standing | None = None
         self._stopping = False
         self._is_ready = False
+        self._is_known_ready = False
 
     def ready(self) -> None:
         """Say that the worker serves, and its first VM runs if it has one; from any thread."""
         self._is_ready = True
-        notify(READY=1)
+        self._is_known_ready = notify(READY=1)
 
     def tell(self, standing: Standing, *, stopping: bool) -> None:
         """Tell what changed since the last time, and that the worker is alive."""
         fields: dict[str, object] = {}
-        if standing is not self._standing or stopping is not self._stopping:
+        is_due = self.due is not None and time.monotonic() >= self.due
+        if is_due or standing is not self._standing or stopping is not self._stopping:
             fields["STATUS"] = self._describe(standing, stopping=stopping)
         if stopping and not self._stopping:
             fields |= {"STOPPING": 1, "EXTEND_TIMEOUT_USEC": _usec(self._patience + _MARGIN)}
-        if self._pause is not None and self.due is not None and time.monotonic() >= self.due:
+        if is_due:
             self.due = time.monotonic() + self._pause
             fields["WATCHDOG"] = 1
             if not self._is_ready:
                 fields.setdefault("EXTEND_TIMEOUT_USEC", _usec(_START))
+            elif not self._is_known_ready and not stopping:
+                fields["READY"] = 1
         self._standing, self._stopping = standing, stopping
-        if fields:
-            notify(**fields)
+        if fields and notify(**fields) and "READY" in fields:
+            self._is_known_ready = True
 
     def _describe(self, standing: Standing, *, stopping: bool) -> str:
         nothing = "starting" if standing.expected else "no VM"

@@ -209,6 +209,16 @@ def test_it_tells_when_it_serves_how_it_is_and_when_it_ends(tmp_path, manager):
     assert manager.values("WATCHDOG") == []
 
 
+def test_what_the_manager_missed_it_is_told_again(tmp_path, manager):
+    manager.close()
+    with ApiProcess(tmp_path, environment=manager.environment()) as api:
+        assert api.request("GET", "nowhere").status == 404
+        manager.path.unlink()
+        with contextlib.closing(Notifications(manager.path)) as attentive:
+            attentive.wait_for("READY", "1")
+            attentive.wait_for("STATUS", f"serving {api.socket}")
+
+
 def test_a_serving_process_that_hangs_is_replaced_under_a_watchdog(tmp_path, manager):
     environment = manager.environment(WATCHDOG_USEC=8_000_000)
     with ApiProcess(tmp_path, environment=environment) as api:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -96,6 +97,21 @@ def test_the_control_loop_says_that_it_is_alive(manager: Notifications, tmp_path
         manager.wait_for("READY", "1")
         eventually(lambda: len(manager.values("WATCHDOG")) > 3, "signs of life")
         assert worker.info().state is VmState.RUNNING
+        assert worker.stop() == 0
+
+
+def test_what_the_manager_missed_it_is_told_again(manager: Notifications, tmp_path: Path) -> None:
+    manager.close()
+    with serve(manager, tmp_path, *described(tmp_path, "hello"), WATCHDOG_USEC=300_000) as worker:
+        worker.wait_until_ready()
+        worker.wait_for(state=VmState.RUNNING)
+        manager.path.unlink()
+        with contextlib.closing(Notifications(manager.path)) as attentive:
+            attentive.wait_for("READY", "1")
+            attentive.wait_for("STATUS", "default: Running, 1 vCPU, 16 MiB, boot 1")
+            signs = len(attentive.values("WATCHDOG"))
+            eventually(lambda: len(attentive.values("WATCHDOG")) > signs + 2, "signs of life")
+            assert attentive.values("READY") == ["1"]
         assert worker.stop() == 0
 
 
