@@ -188,8 +188,8 @@ class _Crowd:
             command = self._peer.command(self._folder, name, True)
             process = self._stack.enter_context(running(command, own_session=True))
             self.processes.append(process)
-        for name in names:
-            self._wait_for_guest(name)
+        for name, process in zip(names, self.processes[-len(names) :], strict=True):
+            self._wait_for_guest(name, process)
         missing = [name for name in names if not self._peer.runs(self._folder, name)]
         if missing:
             raise RuntimeError(f"{self._peer.name}: {missing} do not run")
@@ -198,15 +198,16 @@ class _Crowd:
         """Return what all of them occupy, guest RAM aside."""
         return sum(pss_kib(process.pid, RAM) for process in self.processes)
 
-    def _wait_for_guest(self, name: str) -> None:
+    def _wait_for_guest(self, name: str, process: subprocess.Popen[bytes]) -> None:
         # It costs the monitors nothing to be asked for its word.
         output = self._folder / f"{name}.serial"
-        wait_until(
-            lambda: output.exists() and b"ready" in output.read_bytes(),
-            f"the guest {name} is ready",
-            timeout=TIMEOUT,
-            interval=0.005,
-        )
+
+        def is_ready() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the monitor of {name} ended with {process.returncode}")
+            return output.exists() and b"ready" in output.read_bytes()
+
+        wait_until(is_ready, f"the guest {name} is ready", timeout=TIMEOUT, interval=0.005)
 
 
 def _memory(results: Results, peer: _Peer) -> None:
