@@ -25,6 +25,7 @@ __all__ = ["Vms"]
 
 _DEADLINE: Final = 300.0
 """Seconds for a worker to come back, or a guest to power off."""
+_TIMEOUT: Final = 504
 _ALL: Final = (*OPERATIONS, "vm.power-button", "kill")
 _LIKELY: Final = {"kill": 2, "vm.delete": 3, "vm.counters": 3}
 """Weights of what is done less often than the rest."""
@@ -32,8 +33,10 @@ _USUAL: Final = 8
 _WEIGHTS: Final = tuple(_LIKELY.get(each, _USUAL) for each in _ALL)
 _KILLS_APART: Final = 20.0
 """Seconds for one VM: systemd gives up on a unit that dies five times in a minute."""
-_NO_ANSWER: Final = frozenset(("Unresponsive", "Unavailable"))
-"""A worker that is being replaced, or that had not the time to answer on a slow processor."""
+_UNAVAILABLE: Final = "Unavailable"
+"""What ``vmm.list`` has of a worker that is being replaced."""
+_NO_ANSWER: Final = frozenset((_UNAVAILABLE, "Unresponsive"))
+"""That, or one that had not the time to answer on a slow processor."""
 
 
 class Vms:
@@ -76,8 +79,10 @@ class Vms:
         with self.http(model.name) as http:
             model.begin(expected.state)
             body = self._host.config(model.name) if operation == "vm.create" else None
-            method = "GET" if operation == "vm.counters" else "PUT"
-            answer = self._request(model, http, method, operation, body)
+            if operation == "vm.counters":
+                answer = self._read(model, http, operation)
+            else:
+                answer = self._request(model, http, "PUT", operation, body)
             code = answer.json["code"] if answer.status >= 400 else None
             if (answer.status, code) != (expected.status, expected.code):
                 raise model.wrong(
@@ -111,7 +116,7 @@ class Vms:
         self._host.kill(model.name)
         begins = RUNNING if model.configured else NOTHING
         with self.http(model.name) as http:
-            self._await(model, http, begins, before={*_NO_ANSWER, NOTHING, CREATED})
+            self._await(model, http, begins, before={_UNAVAILABLE, NOTHING, CREATED})
             model.settle(begins, 1 if model.configured else 0)
             self._look(model, http)
 
@@ -128,7 +133,7 @@ class Vms:
         begins = RUNNING if model.configured else NOTHING
         with model.busy, self.http(model.name) as http:
             model.begin(NOTHING, CREATED, RUNNING, *_NO_ANSWER)
-            self._await(model, http, begins, before={*_NO_ANSWER, NOTHING, CREATED})
+            self._await(model, http, begins, before={_UNAVAILABLE, NOTHING, CREATED})
             model.settle(begins, 1 if model.configured else 0)
 
     def compare_list(self) -> None:
@@ -152,7 +157,7 @@ class Vms:
     def _await(self, model: VmModel, http: UnixHTTP, state: str, before: set[str]) -> None:
         """Ask until the state is this one; until then it may be one of those."""
         deadline = time.monotonic() + _DEADLINE
-        while (now := _state(model, self._request(model, http, "GET", "vm.info"))) != state:
+        while (now := _state(model, self._read(model, http, "vm.info"))) != state:
             if now not in before:
                 raise model.wrong(f"it is {now} on its way to {state}")
             if time.monotonic() > deadline:
@@ -161,7 +166,7 @@ class Vms:
 
     def _look(self, model: VmModel, http: UnixHTTP) -> None:
         """Hold ``vm.info`` against the model."""
-        answer = self._request(model, http, "GET", "vm.info")
+        answer = self._read(model, http, "vm.info")
         state = _state(model, answer)
         if state != model.state:
             raise model.wrong(f"vm.info says it is {state}, not {model.state}")
@@ -170,6 +175,15 @@ class Vms:
         shown = (answer.json.get("boots", 0), answer.json["memory_actual_size"])
         if shown != (model.boots, MEMORY_BYTES):
             raise model.wrong(f"vm.info has {shown} boots and bytes, not {model.boots} boots")
+
+    def _read(self, model: VmModel, http: UnixHTTP, operation: str) -> Response:
+        """Ask for what changes nothing, again while a slow processor leaves no time to answer."""
+        deadline = time.monotonic() + _DEADLINE
+        while (answer := self._request(model, http, "GET", operation)).status == _TIMEOUT:
+            self.done[f"not answered in time for {operation}"] += 1
+            if time.monotonic() > deadline:
+                raise model.wrong(f"{operation} was not answered within {_DEADLINE:g} s")
+        return answer
 
     def _request(
         self, model: VmModel, http: UnixHTTP, method: str, operation: str, body: Any = None
@@ -189,7 +203,5 @@ def _state(model: VmModel, answer: Response) -> str:
     if (answer.status, code) == (404, "vm_not_created"):
         return NOTHING
     if (answer.status, code) == (503, "vmm_unavailable"):
-        return "Unavailable"
-    if (answer.status, code) == (504, "vmm_timeout"):
-        return "Unresponsive"
+        return _UNAVAILABLE
     raise model.wrong(f"vm.info: {answer.status} {answer.body!r}")
