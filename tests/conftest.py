@@ -8,6 +8,7 @@ import faulthandler
 import functools
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +50,12 @@ def _systemd_problem() -> str | None:
     if not Path("/usr/bin/velum-vmm").exists():
         return "needs Velum's package to be installed, which the testbed does"
     return None
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C end what tests start: a shell has what it runs behind it ignore that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TIERS: dict[str, tuple[str, Callable[[], str | None]]] = {

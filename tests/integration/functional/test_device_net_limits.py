@@ -29,10 +29,10 @@ def test_bandwidth_to_the_guest_is_limited(tap):
         NetMachine(tap.descriptors, BASIC, rx_limiter=limit(bandwidth=rate)) as machine,
     ):
         machine.start(buffers=60)
+        begun = time.monotonic()
         for _ in range(25):
             station.send(frame(bytes(986)))  # the burst that the bucket begins with
             machine.receive()
-        begun = time.monotonic()
         for _ in range(100):
             station.send(frame(bytes(986)))
         for _ in range(100):
@@ -49,9 +49,9 @@ def test_frames_from_the_guest_are_limited(tap):
         NetMachine(tap.descriptors, BASIC, tx_limiter=limit(operations=rate)) as machine,
     ):
         machine.start()
+        begun = time.monotonic()
         for _ in range(25):
             machine.send_frame(frame(b"burst"))
-        begun = time.monotonic()
         for number in range(100):
             machine.send_frame(frame(struct.pack("<I", number)))
         took = time.monotonic() - begun

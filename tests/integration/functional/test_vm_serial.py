@@ -7,6 +7,7 @@ import pytest
 
 from kvm_shim import EventKind
 from tests.support.machines import GuestVm
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kvm
 
@@ -19,7 +20,8 @@ def test_output_arrives_in_order():
         guest.console.expect(b"hello from the guest\n")
         assert guest.console.output == b"hello from the guest\n"
         guest.vm.pause()
-        assert guest.serial.counters()["transmitted"] == len(guest.console.output)
+        size = len(guest.console.output)
+        wait_until(lambda: guest.serial.counters()["transmitted"] == size)
 
 
 def test_output_without_a_peer_is_kept_for_the_first_one():
