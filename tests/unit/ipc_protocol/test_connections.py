@@ -170,6 +170,14 @@ def test_a_message_beyond_all_bounds_is_counted(worker: Any, path: Path) -> None
         eventually(lambda: worker.server.connections.ended.foreign, "it is counted")
 
 
+def test_what_an_ended_one_had_sent_is_not_read() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(bytes(100_000))
+        connections._end(connections._Connection(ours, os.getpid(), os.geteuid()))
+        assert ours.recv(1) == b""
+
+
 def test_nothing_is_left_open(worker: Any, path: Path) -> None:
     before = descriptors()
     for _ in range(50):
