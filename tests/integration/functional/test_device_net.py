@@ -11,6 +11,7 @@ import pytest
 import kvm_shim
 from tests.support.net import HEADER, HOST, MAC, NetMachine, checksum, frame, tcp_frame
 from tests.support.network import Frame, Station
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kvm, pytest.mark.usefixtures("network")]
 
@@ -38,13 +39,6 @@ def station(tap):
 def machine(tap):
     with NetMachine(tap.descriptors, BASIC | EVENT_IDX) as made:
         yield made.start(buffers=48)
-
-
-def until(condition, timeout=5.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.001)
 
 
 def log_line(machine):
@@ -267,7 +261,7 @@ def test_frame_waits_for_buffers(tap):
         machine.start(buffers=10, size=1536)
         sent = tcp_frame(60000)
         there.send(sent)  # 40 buffers long
-        until(lambda: machine.counters()["queue0_notifications"])
+        wait_until(lambda: machine.counters()["queue0_notifications"])
         time.sleep(0.05)
         assert machine.queues[0].take() is None
         machine.fill(40, 1536)
@@ -284,7 +278,7 @@ def test_frame_that_may_never_have_room_is_dropped(tap, buffers):
     ):
         machine.start(buffers=buffers, size=1536)
         there.send(tcp_frame(60000))
-        until(lambda: machine.counters()["rx_dropped"] == 1)
+        wait_until(lambda: machine.counters()["rx_dropped"] == 1)
         sent = tcp_frame(10000)
         there.send(sent)
         assert machine.receive().data == sent.data
@@ -323,7 +317,7 @@ def test_useless_receive_buffer_needs_a_reset(machine, station, readable, writab
     machine.queues[0].add(readable, writable)
     machine.queues[0].kick()
     station.send(frame(b"any"))
-    until(lambda: machine.driver.needs_reset)
+    wait_until(lambda: machine.driver.needs_reset)
     machine.start(buffers=4)
     station.send(frame(b"again"))
     while not machine.receive().data.startswith(MAC):
@@ -341,7 +335,7 @@ def test_buffer_outside_ram_needs_a_reset(tap, station, queue, address):
         machine.queues[queue].offer(0)
         machine.queues[queue].kick()
         station.send(frame(b"any"))
-        until(lambda: machine.driver.needs_reset)
+        wait_until(lambda: machine.driver.needs_reset)
 
 
 @pytest.mark.parametrize("queue", [0, 1, 2])
@@ -354,7 +348,7 @@ def test_chain_without_end_needs_a_reset(tap, station, queue):
         machine.queues[queue].offer(0)
         machine.queues[queue].kick()
         station.send(frame(b"any"))
-        until(lambda: machine.driver.needs_reset)
+        wait_until(lambda: machine.driver.needs_reset)
 
 
 def test_random_rings_hurt_nobody(tap, station):
@@ -392,7 +386,7 @@ def test_interface_that_is_deleted_takes_the_link_down(tap, station):
         station.send(frame(b"before"))
         assert machine.receive().data[14:] == b"before"
         tap.delete()
-        until(lambda: not machine.driver.config.read(6, 2) & LINK_UP)
+        wait_until(lambda: not machine.driver.config.read(6, 2) & LINK_UP)
         assert "the interface t0 is gone" in log_line(machine)
         machine.send_frame(frame(b"into the void", to=HOST, of=MAC))
         assert machine.counters()["tx_dropped"] == 1

@@ -102,7 +102,7 @@ def test_a_limiter_holds_it_back_and_loses_nothing(rng_guest):
         queue.add(writable=[(at, 500)])
     queue.kick()
     assert [queue.wait()[1] for _ in range(8)] == [500] * 8
-    assert 0.24 < time.monotonic() - started < 1.0
+    assert 0.24 < time.monotonic() - started < 10.0
     assert device.counters()["throttled_us"] > 200_000
 
 

@@ -66,7 +66,7 @@ def test_api_survives_a_killed_worker(tmp_path: Path) -> None:
                 assert response.status == 503
                 assert response.json["code"] == "vmm_unavailable"
             # Not after the time that an answer may take.
-            assert time.monotonic() - began < 5.0
+            assert time.monotonic() - began < 10.0
         with start_worker(tmp_path) as worker:
             assert recovered(api, worker)
             response = api.request("GET", "vm.info")

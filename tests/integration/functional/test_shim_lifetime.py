@@ -73,7 +73,7 @@ def test_a_running_vm_can_be_closed(code):
             time.sleep(0.001)
         started = time.monotonic()
         vm.close()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         vm.close()
 
 
