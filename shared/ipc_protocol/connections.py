@@ -51,7 +51,8 @@ class Ended:
     """More than there may be."""
     foreign: int = 0
     """Over which came what is not ZeroMQ's protocol, or a message beyond the largest; less those
-    that libzmq had closed before anybody looked at them."""
+    that libzmq had closed before anybody looked at them. One that only came and went is among
+    them if the next had its number by then: libzmq tells of both by the number alone."""
     abusive: int = 0
     """Over which came too many messages that are none, or of a process that had done so."""
 

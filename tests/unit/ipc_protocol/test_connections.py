@@ -183,7 +183,8 @@ def test_nothing_is_left_open(worker: Any, path: Path) -> None:
     for _ in range(50):
         connect(path).close()
     eventually(lambda: descriptors() == before, "all are closed")
-    assert worker.server.connections.ended == connections.Ended()
+    ended = worker.server.connections.ended
+    assert ended == connections.Ended(foreign=ended.foreign)  # which numbers taken anew can be
 
 
 @pytest.mark.parametrize("something", [lambda: os.eventfd(0), lambda: os.memfd_create("file")])
