@@ -195,24 +195,26 @@ def _mounts_to_write() -> Iterator[str]:
 
 
 def _walk(top: str) -> Iterator[str]:
-    device = Path(top).stat().st_dev
+    root = _found(top)
+    if root is None:
+        return  # It has just been unmounted, or is under another mount: no path leads to it.
     for folder, below, names in os.walk(top):
         below[:] = [
             name
             for name in below
             if not (folder == "/proc" and (name.isdigit() or name in {"self", "thread-self"}))
             and (found := _found(f"{folder}/{name}")) is not None
-            and found.st_dev == device
+            and found.st_dev == root.st_dev
         ]
         paths = [folder, *(f"{folder}/{name}" for name in names)]
         yield from (path for path in paths if _can_write(path))
 
 
 def _found(path: str) -> os.stat_result | None:
-    """Return what is there; others make and remove files meanwhile."""
+    """Return what is there, if we can get there; others make and remove files meanwhile."""
     try:
         return os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
 
 
